@@ -1,0 +1,57 @@
+# Every target sets itself up from nothing: Python >= 3.10 and a Rust toolchain are enough.
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= out
+RUN = $(VENV)/bin/python
+SOURCES = $(shell find python rust -name '*.py' -o -name '*.rs' -o -name '*.toml' -o -name '*.js' -o -name '*.css' -o -name '*.safetensors' -o -name 'config.json') pyproject.toml Cargo.toml
+
+.PHONY: generate test test-slow lint bench train wheel clean
+
+generate: $(VENV)/.installed  ## 100 molecules and 100 crystals from the weights in the wheel
+	$(VENV)/bin/adit-gen --system molecule --n 100 --out $(OUT)/molecules.sdf --report $(OUT)/molecules.html --overwrite
+	$(VENV)/bin/adit-gen --system crystal --n 100 --out $(OUT)/crystals.extxyz --out $(OUT)/crystals/ --report $(OUT)/crystals.html --overwrite
+
+test: $(VENV)/.installed-test  ## all tests, Rust and Python
+	cargo test --workspace --quiet
+	OMP_NUM_THREADS=1 $(RUN) -m pytest
+
+test-slow: $(VENV)/.installed-test
+	$(RUN) -m pytest -m slow
+
+lint: $(VENV)/.installed-test
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+bench: $(VENV)/.installed-test
+	$(RUN) -m pytest benches --benchmark-only
+
+train: $(VENV)/.installed-test  ## the weights in the wheel, again: hours on two cores
+	$(VENV)/bin/adit-data prepare qm9
+	$(VENV)/bin/adit-data prepare mp20 --source ../shared/data/mp_20
+	$(VENV)/bin/adit-train vae --recipe joint-tiny --resume
+	$(VENV)/bin/adit-train dit --recipe joint-tiny --resume
+	$(VENV)/bin/adit-train export runs/joint-tiny --out python/adit/weights/joint-tiny --name joint-tiny
+
+wheel: $(VENV)/.tools
+	$(VENV)/bin/maturin build --release --out dist
+
+$(VENV)/.tools:
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --upgrade pip 'maturin>=1.7,<2'
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.tools $(SOURCES)
+	rm -rf dist && $(VENV)/bin/maturin build --release --out dist
+	$(RUN) -m pip install --quiet dist/*.whl
+	$(RUN) -m pip install --quiet --force-reinstall --no-deps dist/*.whl
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(RUN) -m pip install --quiet "$$(ls dist/*.whl)[test,lint]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) target dist $(OUT)

@@ -1,0 +1,166 @@
+"""The compiled core: numpy in, numpy out, the GIL released while it computes.
+
+Every array argument must be a C-contiguous numpy array of exactly the dtype and shape stated;
+nothing is converted or copied behind your back. What does not fit raises
+`adit.errors.InvalidInputError`, whose message names the argument. Lengths are in Angstrom, a cell
+is three row vectors. T is the number of atoms in all, N of systems; system k owns the atoms
+`offsets[k]` to `offsets[k + 1]`. Results do not depend on `threads` (None: all cores).
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+def version() -> str:
+    """The version of the extension module."""
+
+def neighbor_list(
+    positions: NDArray[np.float64],
+    cell: NDArray[np.float64] | None,
+    pbc: tuple[bool, bool, bool],
+    cutoff: float,
+    half: bool = False,
+    algorithm: str = "auto",
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32], NDArray[np.float64], NDArray[np.float64]]:
+    """All pairs of atoms and periodic images that are closer than `cutoff` (strictly).
+
+    Args:
+        positions: (n, 3) float64, Cartesian, inside the cell or not.
+        cell: (3, 3) float64; None where nothing is periodic. Skewed, left-handed or smaller than
+            the cutoff, all is well; vectors of directions that are not periodic do not count.
+        pbc: which directions are periodic.
+        cutoff: positive, finite.
+        half: False: every pair in both directions. True: once, with i < j, or with i = j and the
+            first nonzero shift positive.
+        algorithm: "brute" (best for small systems), "cells" (best for large) or "auto"; the result
+            is the same, bit for bit.
+
+    Returns:
+        i (m,) int64, j (m,) int64, shifts (m, 3) int32, distances (m,) float64 and vectors (m, 3)
+        float64 with vector = positions[j] + shift @ cell - positions[i], sorted by (i, j, shift).
+
+    Raises:
+        InvalidInputError: an argument is not as above; a position is not finite or beyond 1e9
+            Angstrom; the cell is flat in its periodic directions; the list would hold more than
+            2^26 pairs (4 GB) or reach more than 2^26 image cells.
+    """
+
+def min_distances(
+    positions: NDArray[np.float32] | NDArray[np.float64],
+    cells: NDArray[np.float32] | NDArray[np.float64],
+    periodic: NDArray[np.bool_],
+    offsets: NDArray[np.int64],
+    threads: int | None = None,
+) -> NDArray[np.float64]:
+    """The smallest distance between two atoms of each system, or of an atom and its own image.
+
+    Args:
+        positions: (T, 3) float32 or float64, Cartesian.
+        cells: (N, 3, 3) float32 or float64; not looked at where `periodic` is False.
+        periodic: (N,) bool; periodic in all three directions or in none.
+        offsets: (N + 1,) int64, from 0 to T.
+
+    Returns:
+        (N,) float64. Infinity where there is no distance (a molecule of 0 or 1 atoms); NaN for a
+        system with a coordinate that is NaN, infinite or beyond 1e100, or with a degenerate cell.
+
+    Raises:
+        InvalidInputError: a shape or dtype is wrong, the offsets decrease or do not end at T.
+    """
+
+def gather(
+    offsets: NDArray[np.int64],
+    indices: NDArray[np.int64],
+    numbers: NDArray[np.uint8],
+    positions: NDArray[np.float32],
+) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]:
+    """The systems `indices`, in that order, packed anew. An index may come more than once.
+
+    Args:
+        offsets: (N + 1,) int64.
+        indices: (B,) int64, 0 to N - 1.
+        numbers: (T,) uint8.
+        positions: (T, 3) float32.
+
+    Returns:
+        numbers (t,) uint8, positions (t, 3) float32, offsets (B + 1,) int64.
+
+    Raises:
+        InvalidInputError: a shape or dtype is wrong, an index is out of range (negative ones too),
+            the offsets of a chosen system decrease or leave the atoms, t is beyond 2^28.
+    """
+
+def gather_padded(
+    offsets: NDArray[np.int64],
+    indices: NDArray[np.int64],
+    numbers: NDArray[np.uint8],
+    positions: NDArray[np.float32],
+    width: int,
+) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.bool_]]:
+    """The systems `indices`, one row of `width` places each, the rest filled with zeros.
+
+    Args:
+        offsets: (N + 1,) int64.
+        indices: (B,) int64, 0 to N - 1.
+        numbers: (T,) uint8.
+        positions: (T, 3) float32.
+        width: at least the size of the largest chosen system.
+
+    Returns:
+        numbers (B, width) uint8, positions (B, width, 3) float32, mask (B, width) bool, True where
+        there is an atom.
+
+    Raises:
+        InvalidInputError: as `gather`; a system is larger than `width`.
+    """
+
+def plan_batches(
+    sizes: NDArray[np.int64], order: NDArray[np.int64], token_budget: int, max_systems: int
+) -> NDArray[np.int64]:
+    """Cuts `order` into consecutive batches: batch k is order[cuts[k]:cuts[k + 1]].
+
+    Args:
+        sizes: (N,) int64, atoms of each system.
+        order: (M,) int64, system indices in the order of use, 0 to N - 1.
+        token_budget: atoms in one batch, at most.
+        max_systems: systems in one batch, at most.
+
+    Returns:
+        cuts (K + 1,) int64, from 0 to M; [0] for an empty order.
+
+    Raises:
+        InvalidInputError: a shape or dtype is wrong, a limit is not positive, an index is out of
+            range, one system alone is larger than the budget (it is named).
+    """
+
+def bucket_by_size(sizes: NDArray[np.int64], widths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Indices of the systems that belong to each width: the smallest that is at least their size.
+
+    Args:
+        sizes: (M,) int64.
+        widths: (W,) int64, in any order; of equal widths the first takes all.
+
+    Returns:
+        W arrays of int64, ascending, in the order of `widths`.
+
+    Raises:
+        InvalidInputError: a shape or dtype is wrong, a size or width is negative, a size exceeds
+            every width.
+    """
+
+def niggli_reduce(cells: NDArray[np.float64], threads: int | None = None) -> NDArray[np.float64]:
+    """Niggli-reduced cells of the same lattices in the same Cartesian frame.
+
+    new = M @ old with whole numbers M of determinant +1: atoms stay where they are, a left-handed
+    cell stays left-handed. Lengths are compared to within 1e-6 of the cell. Krivy and Gruber, Acta
+    Cryst. A32, 297 (1976), as implemented in the `moyo` crate.
+
+    Args:
+        cells: (N, 3, 3) float64.
+
+    Returns:
+        (N, 3, 3) float64.
+
+    Raises:
+        InvalidInputError: a shape or dtype is wrong; a cell is not finite, has no volume or cannot
+            be reduced (its index is named).
+    """

@@ -1,0 +1,127 @@
+"""Systems as tensors: groups of systems of one size, so that nothing is ever padded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from adit import _rust
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class SystemBatch:
+    """B systems of N atoms each. Molecules and crystals of the same size share a batch.
+
+    Systems of different sizes travel as several batches (`adit.data.sampler` groups them), so there
+    is no padding and no mask anywhere in the model.
+
+    Attributes:
+        numbers: (B, N) int64, atomic numbers.
+        cartesian: (B, N, 3) float32, Angstrom; a molecule is centred, a crystal is all zero.
+        fractional: (B, N, 3) float32 in [0, 1); a molecule is all zero.
+        cells: (B, 3, 3) float32, Angstrom, row vectors; a molecule has the identity.
+        lattice: (B, 6) float32, see `lattice_parameters`; a molecule is all zero.
+        periodic: (B,) bool, True for crystals.
+    """
+
+    numbers: Tensor
+    cartesian: Tensor
+    fractional: Tensor
+    cells: Tensor
+    lattice: Tensor
+    periodic: Tensor
+
+    @classmethod
+    def from_arrays(
+        cls,
+        numbers: NDArray[Any],
+        positions: NDArray[Any],
+        cells: NDArray[Any],
+        periodic: NDArray[np.bool_],
+    ) -> SystemBatch:
+        """From (B, N) numbers, (B, N, 3) Cartesian positions in Angstrom, (B, 3, 3) cells, (B,) flags."""
+        periodic_t = torch.from_numpy(np.array(periodic, dtype=np.bool_))
+        positions_t = torch.from_numpy(np.array(positions, dtype=np.float32))
+        is_crystal = periodic_t[:, None, None]
+        cells_t = torch.from_numpy(np.array(cells, dtype=np.float32))
+        cells_t = torch.where(is_crystal, cells_t, torch.eye(3))
+        fractional = torch.linalg.solve(cells_t, positions_t, left=False)
+        lattice = lattice_parameters(cells_t, positions_t.shape[1])
+        return cls(
+            torch.from_numpy(np.array(numbers, dtype=np.int64)),
+            torch.where(is_crystal, 0.0, positions_t - positions_t.mean(1, keepdim=True)),
+            torch.where(is_crystal, fractional - fractional.floor(), 0.0),
+            cells_t,
+            torch.where(periodic_t[:, None], lattice, 0.0),
+            periodic_t,
+        )
+
+    @property
+    def n_systems(self) -> int:
+        return self.numbers.shape[0]
+
+    @property
+    def n_atoms(self) -> int:
+        """Atoms in each system."""
+        return self.numbers.shape[1]
+
+    def to(self, device: torch.device | str) -> SystemBatch:
+        """The same batch on another device."""
+        return replace(self, **{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
+
+
+def gather(
+    offsets: NDArray[np.int64],
+    indices: NDArray[np.int64],
+    numbers: NDArray[np.uint8],
+    positions: NDArray[np.float32],
+    cells: NDArray[np.float32],
+    periodic: NDArray[np.bool_],
+) -> SystemBatch:
+    """The systems `indices` (all of one size) of a packed store as a batch; the copy is made in Rust."""
+    flat_numbers, flat_positions, _ = _rust.gather(offsets, indices, numbers, positions)
+    size = len(flat_numbers) // max(len(indices), 1)
+    return SystemBatch.from_arrays(
+        flat_numbers.reshape(len(indices), size),
+        flat_positions.reshape(len(indices), size, 3),
+        cells[indices],
+        periodic[indices],
+    )
+
+
+def lattice_parameters(cells: Tensor, n_atoms: int) -> Tensor:
+    """Cells (B, 3, 3) to (B, 6): lengths a, b, c over N^(1/3) in Angstrom, angles alpha, beta, gamma in radians.
+
+    The scaling by the number of atoms makes the lengths of small and large cells alike (Xie et al.,
+    CDVAE, arXiv 2110.06197, appendix B).
+    """
+    lengths = cells.norm(dim=-1)
+    a, b, c = (cells / lengths[..., None]).unbind(-2)
+    cosines = torch.stack([(b * c).sum(-1), (a * c).sum(-1), (a * b).sum(-1)], -1)
+    return torch.cat([lengths / n_atoms ** (1 / 3), torch.arccos(cosines.clamp(-1, 1))], -1)
+
+
+def lattice_cells(lattice: Tensor, n_atoms: int) -> Tensor:
+    """The inverse of `lattice_parameters`: (B, 6) to right-handed cells (B, 3, 3), a along x, b in the xy plane.
+
+    Angles that no cell can have give the nearest flat cell, with a volume close to zero.
+    """
+    a, b, c = (lattice[..., :3] * n_atoms ** (1 / 3)).unbind(-1)
+    cos_alpha, cos_beta, cos_gamma = lattice[..., 3:].cos().unbind(-1)
+    sin_gamma = (1 - cos_gamma**2).clamp(min=1e-6).sqrt()
+    c_y = (cos_alpha - cos_beta * cos_gamma) / sin_gamma
+    c_z = (1 - cos_beta**2 - c_y**2).clamp(min=1e-6).sqrt()
+    zero = torch.zeros_like(a)
+    rows = [
+        torch.stack([a, zero, zero], -1),
+        torch.stack([b * cos_gamma, b * sin_gamma, zero], -1),
+        torch.stack([c * cos_beta, c * c_y, c * c_z], -1),
+    ]
+    return torch.stack(rows, -2)

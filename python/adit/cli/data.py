@@ -1,0 +1,172 @@
+"""adit-data: prepares data sets, and shows what is in them."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from adit.cli.common import run
+from adit.data.base import ReadOptions
+from adit.data.packed import SPLITS, PackedDataset
+from adit.data.prepare import cache_folder, datasets, load
+from adit.data.prepare import prepare as prepare_dataset
+from adit.elements import SYMBOLS
+
+app = typer.Typer(
+    help="Prepares data sets of molecules and crystals for training, and shows what is in them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_SHOWN = 20
+
+
+@app.command()
+def prepare(
+    name: Annotated[str, typer.Argument(help="qm9, mp20, ... (see `adit-data list`), or any name with --source")],
+    source: Annotated[Path | None, typer.Option(help="file or folder to read in place of the official source")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder to write; default: the cache")] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="worker processes; default: one for each core")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="read only the first N entries (of each split)")] = None,
+    conformers: Annotated[int, typer.Option(min=1, help="geom: conformers of lowest energy for each molecule")] = 5,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="geom: open its pickles, which can run code; only if you trust them")
+    ] = False,
+) -> None:
+    """Reads a data set once and writes it as a packed, memory-mapped cache."""
+    console = Console()
+    start = time.perf_counter()
+    options = ReadOptions(limit=limit, allow_pickle=allow_pickle, conformers=conformers)
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+    )
+    # No refresh thread: the workers are forked from this process.
+    with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
+        task = bar.add_task(f"preparing {name}", total=None, rate="")
+
+        def show(done: int, broken: int) -> None:
+            rate = f"{done / (time.perf_counter() - start):,.0f}/s" + (f", {broken} broken" if broken else "")
+            bar.update(task, completed=done, rate=rate, refresh=True)
+
+        data = prepare_dataset(name, source, out, processes=processes, options=options, progress=show)
+    folder = out if out is not None else cache_folder(name)
+    for record in data.meta.get("downloads", []):
+        state = "as published" if record["checked"] else "no checksum is published; keep this one"
+        console.print(f"sha256 {record['sha256']} {escape(record['url'])} ({state})", soft_wrap=True)
+    console.print(
+        f"{len(data):,} systems, {len(data.numbers):,} atoms, {data.meta['skipped']:,} broken entries skipped, "
+        f"{time.perf_counter() - start:.1f} s"
+    )
+    console.print(escape(str(folder)), soft_wrap=True)
+    if data.meta["skipped"]:
+        console.print(escape(f"skipped entries and reasons: {folder / 'report.csv'}"), soft_wrap=True)
+
+
+@app.command("list")
+def list_datasets() -> None:
+    """Shows the data sets known by name, and which are prepared."""
+    table = Table("name", "what", "licence", "prepared")
+    for name, spec in datasets().items():
+        folder = cache_folder(name)
+        ready = f"{len(PackedDataset.load(folder)):,}" if (folder / "meta.json").exists() else "no"
+        table.add_row(name, spec.description, spec.licence, ready)
+    others = cache_folder("x").parent
+    for folder in sorted(others.iterdir()) if others.is_dir() else []:
+        if folder.name not in datasets() and (folder / "meta.json").exists():
+            table.add_row(folder.name, "your own files", "", f"{len(PackedDataset.load(folder)):,}")
+    Console().print(table)
+
+
+@app.command()
+def info(name_or_path: Annotated[str, typer.Argument(help="name of a prepared data set, or its folder")]) -> None:
+    """Shows what a prepared data set holds."""
+    data = load(name_or_path)
+    console = Console()
+    meta = data.meta
+    rows: list[tuple[str, Any]] = [
+        ("name", meta.get("name", "")),
+        ("description", meta.get("description", "")),
+        ("source", meta.get("source", "")),
+        ("citation", meta.get("citation", "")),
+        ("licence", meta.get("licence", "")),
+        ("molecules", f"{int((~data.periodic).sum()):,}"),
+        ("crystals", f"{int(data.periodic.sum()):,}"),
+        ("atoms", f"{len(data.numbers):,}"),
+        ("skipped", f"{meta.get('skipped', 0):,}"),
+    ]
+    if "split" in data.properties:
+        counts = ((split, int((data.properties["split"] == split).sum())) for split in SPLITS)
+        rows.append(("splits", ", ".join(f"{split} {count:,}" for split, count in counts)))
+    _print(console, "data set", ("", ""), rows)
+    _print(console, "atoms in a system", ("atoms", "systems", ""), _histogram(data.sizes))
+    numbers = np.bincount(data.numbers, minlength=len(SYMBOLS))
+    order = [int(number) for number in np.argsort(-numbers, kind="stable")[:_SHOWN] if numbers[number]]
+    _print(console, "elements", ("element", "atoms"), [(SYMBOLS[number], f"{numbers[number]:,}") for number in order])
+    _print(
+        console, "properties", ("property", "known", "values"), [_summary(*item) for item in data.properties.items()]
+    )
+    report = _report(Path(name_or_path), cache_folder(name_or_path))
+    if report:
+        _print(console, "skipped, by reason", ("reason", "entries"), report)
+
+
+def _print(console: Console, title: str, columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
+    table = Table(*columns, title=title, title_justify="left", show_header=any(columns))
+    for row in rows:
+        table.add_row(*(escape(str(cell)) for cell in row))
+    console.print(table)
+
+
+def _histogram(sizes: np.ndarray[Any, np.dtype[np.int64]]) -> list[tuple[str, str, str]]:
+    """Rows of (range of sizes, count, bar)."""
+    if len(sizes) == 0:
+        return []
+    edges = np.unique(np.linspace(sizes.min(), sizes.max() + 1, _SHOWN + 1).astype(int))
+    counts, _ = np.histogram(sizes, bins=edges)
+    rows = []
+    for low, high, count in zip(edges[:-1], edges[1:] - 1, counts, strict=True):
+        label = f"{low}" if low == high else f"{low}-{high}"
+        rows.append((label, f"{count:,}", "█" * round(40 * count / counts.max())))
+    return rows
+
+
+def _summary(name: str, values: np.ndarray[Any, Any]) -> tuple[str, str, str]:
+    if values.dtype.kind == "U":
+        known = values[values != ""]
+        return name, f"{len(known):,}", f"e.g. {known[0]}" if len(known) else ""
+    known = values[~np.isnan(values)]
+    span = f"{known.min():.6g} to {known.max():.6g}, mean {known.mean():.6g}" if len(known) else ""
+    return name, f"{len(known):,}", span
+
+
+def _report(*folders: Path) -> list[tuple[str, str]]:
+    """The commonest reasons for skipping, from report.csv."""
+    for folder in folders:
+        if (folder / "report.csv").exists():
+            with (folder / "report.csv").open(newline="", encoding="utf-8") as file:
+                reasons = [row["reason"][:100] for row in csv.DictReader(file)]
+            common = sorted(
+                {reason: reasons.count(reason) for reason in set(reasons)}.items(), key=lambda item: -item[1]
+            )
+            return [(reason, f"{count:,}") for reason, count in common[:_SHOWN]]
+    return []
+
+
+def main() -> None:
+    """Entry point of `adit-data`."""
+    run(app)

@@ -1,0 +1,154 @@
+"""adit-train: trains the autoencoder, then the Diffusion Transformer, then exports weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from adit.cli.common import run
+from adit.config import Recipe
+from adit.errors import BackendUnavailableError
+from adit.recipes import RECIPES, get_recipe
+
+if TYPE_CHECKING:
+    import torch
+
+app = typer.Typer(
+    help="Trains the autoencoder, then the Diffusion Transformer, then exports weights for adit-gen.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+RecipeOption = Annotated[str, typer.Option(help=f"one of: {', '.join(RECIPES)}")]
+DataOption = Annotated[
+    list[str] | None, typer.Option(help="prepared data set, by name or folder; may be repeated; default: the recipe's")
+]
+OutOption = Annotated[Path | None, typer.Option(help="folder of the run; default: runs/RECIPE")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="go on from the last checkpoint")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all")]
+StepsOption = Annotated[int | None, typer.Option(min=1, help="length of the schedule, in steps")]
+StopOption = Annotated[int | None, typer.Option(min=1, help="stop at this step and leave the rest to --resume")]
+TokensOption = Annotated[int | None, typer.Option(min=1, help="atoms in a step")]
+SeedOption = Annotated[int | None, typer.Option(min=0, help="seed of everything random")]
+CompileOption = Annotated[bool | None, typer.Option("--compile/--no-compile", help="torch.compile the blocks")]
+Bf16Option = Annotated[bool | None, typer.Option("--bf16/--no-bf16", help="bfloat16 matrix products")]
+
+
+@app.command()
+def vae(
+    recipe: RecipeOption = "joint-tiny",
+    data: DataOption = None,
+    out: OutOption = None,
+    resume: ResumeOption = False,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+    steps: StepsOption = None,
+    stop_at: StopOption = None,
+    tokens: TokensOption = None,
+    seed: SeedOption = None,
+    compile: CompileOption = None,
+    bf16: Bf16Option = None,
+) -> None:
+    """Stage 1: the autoencoder. Writes OUT/vae."""
+    chosen = _recipe(recipe, data, "vae", steps, tokens, seed, compile, bf16)
+    from adit.train.stages import train_vae
+
+    folder = train_vae(chosen, out or Path("runs") / chosen.name, _device(device, threads), resume, stop_at)
+    typer.echo(f"autoencoder in {folder}; next: adit-train dit --recipe {recipe}")
+
+
+@app.command()
+def dit(
+    recipe: RecipeOption = "joint-tiny",
+    data: DataOption = None,
+    out: OutOption = None,
+    vae: Annotated[Path | None, typer.Option(help="folder of the trained autoencoder; default: OUT/vae")] = None,
+    resume: ResumeOption = False,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+    steps: StepsOption = None,
+    stop_at: StopOption = None,
+    tokens: TokensOption = None,
+    seed: SeedOption = None,
+    compile: CompileOption = None,
+    bf16: Bf16Option = None,
+) -> None:
+    """Stage 2: the Diffusion Transformer on the latents of OUT/vae. Writes OUT/dit."""
+    chosen = _recipe(recipe, data, "dit", steps, tokens, seed, compile, bf16)
+    from adit.train.stages import train_dit
+
+    folder = out or Path("runs") / chosen.name
+    done = train_dit(chosen, folder, vae or folder / "vae", _device(device, threads), resume, stop_at)
+    typer.echo(f"Diffusion Transformer in {done}; next: adit-train export {folder}")
+
+
+@app.command()
+def export(
+    run_folder: Annotated[Path, typer.Argument(help="folder of a run that holds vae/ and dit/")],
+    out: Annotated[Path | None, typer.Option(help="folder to write; default: RUN/weights")] = None,
+    name: Annotated[str | None, typer.Option(help="name of the weights; default: the run's")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="default solver steps to ship")] = None,
+    solver: Annotated[str | None, typer.Option(help="default solver to ship")] = None,
+    cfg: Annotated[float | None, typer.Option(help="default guidance scale to ship")] = None,
+    decoder: Annotated[Path | None, typer.Option(help="VAE run with the same encoder, to take the decoder from")] = None,
+) -> None:
+    """Writes the averaged weights in half precision, for `adit-gen --weights FOLDER`."""
+    from adit.train.stages import export as export_weights
+    from adit.weights.store import SamplingDefaults
+
+    defaults = SamplingDefaults()
+    chosen = {"steps": steps, "solver": solver, "cfg": cfg}
+    defaults = replace(defaults, **{key: value for key, value in chosen.items() if value is not None})
+    target = out or run_folder / "weights"
+    export_weights(run_folder, target, name or run_folder.name, defaults, decoder)
+    size = (target / "model.safetensors").stat().st_size / 2**20
+    typer.echo(f"{target}: {size:.1f} MiB; try: adit-gen --weights {target}")
+
+
+@app.command()
+def recipes() -> None:
+    """The recipes, one a line."""
+    for name, make in RECIPES.items():
+        typer.echo(f"{name:12} {(make.__doc__ or '').splitlines()[0]}")
+
+
+def _recipe(
+    name: str,
+    data: list[str] | None,
+    stage: str,
+    steps: int | None,
+    tokens: int | None,
+    seed: int | None,
+    compile: bool | None,
+    bf16: bool | None,
+) -> Recipe:
+    chosen = get_recipe(name)
+    if data:
+        chosen = replace(chosen, data=tuple(data))
+    from adit.train.stages import with_overrides
+
+    return with_overrides(
+        chosen, stage, steps=steps, tokens_per_step=tokens, seed=seed, compile=compile, bf16=bf16
+    )
+
+
+def _device(name: str, threads: int | None) -> torch.device:
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise BackendUnavailableError("`--device cuda`, but torch finds no CUDA device here; use --device cpu")
+    return torch.device(name)
+
+
+def main() -> None:
+    """Entry point of `adit-train`."""
+    run(app)

@@ -1,0 +1,148 @@
+"""Configuration as plain dataclasses; a recipe is a function that returns one (`adit.recipes`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, TypeVar
+
+from adit.errors import InvalidInputError
+
+C = TypeVar("C")
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class VAEConfig:
+    """The autoencoder. The defaults are the published size (51.1 M parameters, arXiv 2503.03965)."""
+
+    width: int = 512
+    heads: int = 8
+    encoder_layers: int = 8
+    decoder_layers: int = 8
+    latent_dim: int = 8
+    qk_norm: bool = False
+    fourier_frequencies: int = 4
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class DiTConfig:
+    """The Diffusion Transformer. The defaults are the published size S (32.6 M parameters)."""
+
+    width: int = 384
+    heads: int = 6
+    layers: int = 12
+    latent_dim: int = 8
+    qk_norm: bool = False
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class OptimConfig:
+    """Muon on the matrices inside the blocks, AdamW on the rest; or AdamW on all."""
+
+    optimizer: str = "adamw"
+    learning_rate: float = 1e-4
+    muon_learning_rate: float = 0.01
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.95)
+    gradient_clip: float = 10.0
+    warmup_steps: int = 200
+    decay_fraction: float = 0.3
+    ema_decay: float = 0.9999
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class TrainConfig:
+    """What both stages share. `tokens_per_step` counts atoms."""
+
+    steps: int
+    tokens_per_step: int = 4096
+    tokens_per_group: int = 1024
+    crystal_fraction: float = 0.5
+    seed: int = 0
+    bf16: bool = True
+    compile: bool = True
+    log_every: int = 20
+    checkpoint_every: int = 500
+    validate_every: int = 1000
+    validation_samples: int = 200
+    optim: OptimConfig = field(default_factory=OptimConfig)
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class VAELossConfig:
+    """Weights of the autoencoder's loss and strength of its noise."""
+
+    type: float = 1.0
+    position: float = 1.0
+    distance: float = 1.0
+    fractional: float = 1.0
+    length: float = 1.0
+    angle: float = 10.0
+    kl: float = 1e-5
+    mask_fraction: float = 0.1
+    jitter_fraction: float = 0.1
+    jitter: float = 0.1
+    latent_noise: float = 0.3
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class FlowConfig:
+    """Flow matching in latent space."""
+
+    time_sampling: str = "uniform"
+    weight_cap: float = 0.9
+    label_dropout: float = 0.1
+    self_conditioning: float = 0.5
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Recipe:
+    """All that a training run is: `adit-train vae` uses the first half, `adit-train dit` the second."""
+
+    name: str
+    data: tuple[str, ...]
+    vae: VAEConfig
+    vae_loss: VAELossConfig
+    vae_train: TrainConfig
+    dit: DiTConfig
+    flow: FlowConfig
+    dit_train: TrainConfig
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A configuration as JSON-ready nested dictionaries."""
+    return asdict(config)
+
+
+def from_dict(kind: type[C], values: Mapping[str, Any]) -> C:
+    """The inverse of `to_dict` for a configuration without nested ones.
+
+    Raises:
+        InvalidInputError: a name is not a field of `kind`.
+    """
+    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
+    if unknown := set(values) - known:
+        raise InvalidInputError(f"unknown {kind.__name__} fields {sorted(unknown)}; known: {sorted(known)}")
+    return kind(**values)
+
+
+def recipe_from_dict(values: Mapping[str, Any]) -> Recipe:
+    """The inverse of `to_dict` for a recipe, as checkpoints store it."""
+
+    def train(entry: Mapping[str, Any]) -> TrainConfig:
+        optim = {**entry["optim"], "betas": tuple(entry["optim"]["betas"])}
+        return from_dict(TrainConfig, {**entry, "optim": from_dict(OptimConfig, optim)})
+
+    return from_dict(
+        Recipe,
+        {
+            **values,
+            "data": tuple(values["data"]),
+            "vae": from_dict(VAEConfig, values["vae"]),
+            "vae_loss": from_dict(VAELossConfig, values["vae_loss"]),
+            "vae_train": train(values["vae_train"]),
+            "dit": from_dict(DiTConfig, values["dit"]),
+            "flow": from_dict(FlowConfig, values["flow"]),
+            "dit_train": train(values["dit_train"]),
+        },
+    )

@@ -1,0 +1,221 @@
+"""Reading of structure files: cif, xyz, extxyz, sdf, POSCAR, each plain or gzipped; folders and zips of those."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import os
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePath, PurePosixPath
+from typing import BinaryIO, Literal, cast
+
+from adit.convert.base import BrokenEntry, reading
+from adit.convert.cif import parse_cif
+from adit.convert.text import Entry, parse_poscar, parse_sdf, parse_xyz
+from adit.errors import InvalidInputError, UnreadableFileError
+from adit.system import AtomicSystem
+
+MAX_MEMBER = 4 << 30
+"""Largest file inside a zip that is read, in bytes once unpacked."""
+_SUFFIXES = {
+    ".cif": "cif",
+    ".mcif": "cif",
+    ".xyz": "xyz",
+    ".extxyz": "xyz",
+    ".exyz": "xyz",
+    ".sdf": "sdf",
+    ".sd": "sdf",
+    ".mol": "sdf",
+    ".poscar": "poscar",
+    ".contcar": "poscar",
+    ".vasp": "poscar",
+}
+_WHOLE: dict[str, Callable[[str, str], Iterator[Entry]]] = {"cif": parse_cif, "poscar": parse_poscar}
+_KNOWN = "cif, xyz, extxyz, sdf, mol, vasp, POSCAR and CONTCAR (each also .gz), zip, or a folder of those"
+_MAGIC = {b"\x1f\x8b": "a gzip file (name it .gz)", b"PK\x03\x04": "a zip file (name it .zip)", b"BZh": "a bzip2 file"}
+
+
+def format_of(name: str) -> str | None:
+    """The format of a file by its name: "cif", "xyz", "sdf" or "poscar"; None if it is none of these."""
+    path = PurePosixPath(name.lower())
+    if path.suffix == ".gz":
+        path = path.with_suffix("")
+    if path.name.startswith(("poscar", "contcar")) and path.suffix not in (".xyz", ".cif", ".sdf", ".extxyz"):
+        return "poscar"
+    return _SUFFIXES.get(path.suffix)
+
+
+def read(path: str | os.PathLike[str], *, on_error: Literal["raise", "warn", "skip"] = "raise") -> list[AtomicSystem]:
+    """Every molecule and crystal of a file, folder or zip.
+
+    Args:
+        path: see `iread`.
+        on_error: what to do about a broken entry: "raise"; "warn" once, with their number and the first
+            reason; or "skip" without a word.
+
+    Raises:
+        UnreadableFileError: a broken entry (with "raise"), a file that is not what its name claims, or
+            not one entry that can be used (always).
+    """
+    if on_error not in ("raise", "warn", "skip"):
+        raise InvalidInputError(f"`on_error` must be 'raise', 'warn' or 'skip'; got {on_error!r}")
+    systems: list[AtomicSystem] = []
+    broken: list[BrokenEntry] = []
+    for entry in iread(path):
+        if isinstance(entry, AtomicSystem):
+            systems.append(entry)
+            continue
+        if on_error == "raise":
+            raise UnreadableFileError(f"{entry}. Pass on_error='warn' to read the other entries")
+        broken.append(entry)
+    if not systems:
+        detail = f"; the first of {len(broken)} broken entries: {broken[0]}" if broken else ""
+        raise UnreadableFileError(f"{path} holds no molecule or crystal that can be read{detail}")
+    if broken and on_error == "warn":
+        warnings.warn(f"{path}: {len(broken)} broken entries skipped; the first: {broken[0]}", stacklevel=2)
+    return systems
+
+
+def iread(path: str | os.PathLike[str]) -> Iterator[AtomicSystem | BrokenEntry]:
+    """Every entry of a file, folder or zip, one after the other, broken ones included. Nothing is unpacked to disk.
+
+    A folder is read with its subfolders, in the order of the names; hidden files and files of other kinds
+    are passed over. `info["id"]` names the entry.
+
+    Raises:
+        UnreadableFileError: the path does not exist; a single file is empty, binary, a web page, truncated
+            (gzip, zip), or of an unknown kind; a folder or zip holds no file of a known kind.
+    """
+    path = Path(path)
+    if path.is_dir():
+        yield from _folder(path)
+    elif path.suffix.lower() == ".zip":
+        yield from _zip(path)
+    else:
+        kind = format_of(path.name)
+        if kind is None and path.exists():
+            raise UnreadableFileError(f"{path} is of an unknown kind; known: {_KNOWN}")
+        with reading(path), path.open("rb") as file:
+            yield from _stream(file, kind or "", path.name, str(path))
+
+
+def structure_files(folder: Path) -> list[Path]:
+    """The files of a known kind below a folder, sorted; hidden ones are passed over.
+
+    Raises:
+        UnreadableFileError: there is none.
+    """
+    files = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and format_of(path.name) is not None and not _hidden(path.relative_to(folder))
+    ]
+    if not files:
+        raise UnreadableFileError(f"{folder} holds no file of a known kind: {_KNOWN}")
+    return files
+
+
+def _hidden(path: PurePath) -> bool:
+    return any(part != ".." and part.startswith((".", "__MACOSX")) for part in path.parts)
+
+
+def _folder(folder: Path) -> Iterator[Entry]:
+    for path in structure_files(folder):
+        yield from iread_tolerant(path)
+
+
+def iread_tolerant(path: Path) -> Iterator[AtomicSystem | BrokenEntry]:
+    """As `iread`, with a `BrokenEntry` for a file that cannot be read at all."""
+    try:
+        yield from iread(path)
+    except UnreadableFileError as error:
+        yield BrokenEntry(str(path), str(error))
+
+
+def _zip(path: Path) -> Iterator[Entry]:
+    try:
+        with reading(path), zipfile.ZipFile(path) as archive:
+            members = [
+                member
+                for member in archive.infolist()
+                if not member.is_dir()
+                and format_of(member.filename) is not None
+                and not _hidden(PurePosixPath(member.filename))
+            ]
+            if not members:
+                raise UnreadableFileError(f"{path} holds no file of a known kind: {_KNOWN}")
+            for member in members:
+                yield from _member(archive, member, f"{path.name}/{member.filename}")
+    except zipfile.BadZipFile as error:
+        raise UnreadableFileError(f"{path} is not a complete zip file ({error}); it may be truncated") from error
+
+
+def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> Iterator[Entry]:
+    if member.flag_bits & 1:
+        yield BrokenEntry(name, "encrypted")
+        return
+    if member.file_size > MAX_MEMBER:
+        yield BrokenEntry(name, f"{member.file_size >> 30} GiB unpacked; the limit is {MAX_MEMBER >> 30} GiB")
+        return
+    try:
+        with archive.open(member) as file:
+            yield from _stream(cast(BinaryIO, file), format_of(member.filename) or "", name, name)
+    except (UnreadableFileError, zipfile.BadZipFile, NotImplementedError, zlib.error, EOFError) as error:
+        yield BrokenEntry(name, str(error))
+
+
+def _stream(file: BinaryIO, kind: str, name: str, full: str) -> Iterator[Entry]:
+    """Entries of one open file; `name` goes into ids, `full` into errors."""
+    if name.lower().endswith(".gz"):
+        with reading(Path(full)), gzip.GzipFile(fileobj=file) as unpacked:
+            yield from _stream(cast(BinaryIO, unpacked), kind, name[:-3], full)
+        return
+    head = file.read(1024)
+    _refuse(head, full, kind)
+    if kind in _WHOLE:
+        entries = _WHOLE[kind](_decode(head + file.read(), full), name)
+    else:
+        lines = _lines(head, file, full)
+        entries = parse_xyz(lines, name) if kind == "xyz" else parse_sdf(lines, name)
+    found = False
+    for entry in entries:
+        found = True
+        yield entry
+    if not found:
+        raise UnreadableFileError(f"{full} holds no molecule or crystal")
+
+
+def _lines(head: bytes, file: BinaryIO, name: str) -> Iterator[str]:
+    """Lines of the rest of a file, whose first bytes are `head`."""
+    first = head + (b"" if head.endswith(b"\n") else file.readline())
+    for line in itertools.chain(first.removeprefix(b"\xef\xbb\xbf").splitlines(keepends=True), file):
+        if b"\0" in line:
+            raise UnreadableFileError(f"{name} holds binary data (a NUL byte); it may be damaged")
+        yield line.decode("utf-8", errors="replace")
+
+
+def _refuse(head: bytes, name: str, kind: str) -> None:
+    """Raises where the first bytes cannot be those of a structure file."""
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if not start:
+        raise UnreadableFileError(f"{name} is empty")
+    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        raise UnreadableFileError(f"{name} is a web page (HTML or XML), not {kind}; the download may have failed")
+    for magic, words in _MAGIC.items():
+        if head.startswith(magic):
+            raise UnreadableFileError(f"{name} is {words}, not {kind}")
+    if b"\0" in head or sum(byte < 9 for byte in head) > 0:
+        raise UnreadableFileError(f"{name} is binary, not {kind}")
+
+
+def _decode(data: bytes, name: str) -> str:
+    """UTF-8, or Latin-1 as older CIFs have it."""
+    if b"\0" in data:
+        raise UnreadableFileError(f"{name} holds binary data (a NUL byte at {data.index(0)}); it may be damaged")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")

@@ -1,0 +1,314 @@
+"""Writing of structure files as they are made: after each system, what stands on disk can be read."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from adit.convert.cif import format_cif
+from adit.errors import InvalidInputError
+from adit.system import AtomicSystem
+
+SUFFIXES = (".sdf", ".xyz", ".extxyz", ".cif", ".zip")
+
+
+class Writer(ABC):
+    """Writes systems one by one; a context manager.
+
+    Attributes:
+        path: the file or folder that is written.
+        count: complete systems on disk, including those found with `append`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.count = 0
+
+    def write(self, system: AtomicSystem) -> None:
+        """Writes and flushes one system.
+
+        Raises:
+            InvalidInputError: the format cannot hold this system, or the disk refuses.
+        """
+        with _writing(self.path):
+            self._write(system)
+        self.count += 1
+
+    @abstractmethod
+    def _write(self, system: AtomicSystem) -> None: ...
+
+    @abstractmethod
+    def close(self) -> None:
+        """Finishes the file. Calling it again does nothing."""
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def write(path: str | os.PathLike[str], systems: Iterable[AtomicSystem] | AtomicSystem) -> int:
+    """Writes systems to a file or folder, the format from the name; see `open_writer`. Returns how many."""
+    if isinstance(systems, AtomicSystem):
+        systems = [systems]
+    expected = len(systems) if isinstance(systems, list | tuple) else None
+    with open_writer(path, expected=expected) as writer:
+        for system in systems:
+            writer.write(system)
+    return writer.count
+
+
+def open_writer(path: str | os.PathLike[str], *, append: bool = False, expected: int | None = None) -> Writer:
+    """A writer for this path.
+
+    | path | what is written |
+    |---|---|
+    | `x.sdf` | molecules, with bonds |
+    | `x.xyz`, `x.extxyz` | molecules and crystals, as extended XYZ |
+    | `x.cif` | one crystal, if `expected` is 1; else a folder `x/` of `x_00001.cif`, ... |
+    | `x.zip` | a zip of CIFs; until it is closed, a folder `x.zip.partial/` of them |
+    | `x/`, `x`, or an existing folder | a folder of CIFs `x_00001.cif`, ... |
+
+    Args:
+        path: an existing file of this name is replaced, as are CIFs of an earlier run in the folder.
+        append: go on with what is there; a torn last entry is removed, and `count` says how many are complete.
+        expected: how many systems will come, if known.
+
+    Raises:
+        InvalidInputError: the suffix is unknown, or the place cannot be written.
+    """
+    text = os.fspath(path)
+    target = Path(text)
+    suffix = target.suffix.lower()
+    folder = text.endswith(("/", os.sep)) or target.is_dir() or not suffix
+    if not folder and suffix not in SUFFIXES:
+        known = ", ".join(SUFFIXES)
+        raise InvalidInputError(f"{text}: unknown format {suffix!r}; known: {known}, or a folder (of CIFs)")
+    if suffix == ".cif" and not folder and expected != 1:
+        target, folder = target.with_suffix(""), True
+    with _writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if folder:
+            return CifFolderWriter(target, append)
+        if suffix == ".zip":
+            return CifZipWriter(target, append)
+        if suffix == ".cif":
+            return CifFileWriter(target, append)
+        return StreamWriter(target, append, *_STREAMS[suffix])
+
+
+class StreamWriter(Writer):
+    """One file with an entry after the other."""
+
+    def __init__(
+        self,
+        path: Path,
+        append: bool,
+        text: Callable[[AtomicSystem], str],
+        ends: Callable[[IO[bytes]], Iterator[int]],
+    ) -> None:
+        super().__init__(path)
+        self._text = text
+        self._file: IO[bytes] = path.open("r+b" if append and path.exists() else "w+b")
+        complete = list(ends(self._file))
+        self.count = len(complete)
+        self._file.seek(complete[-1] if complete else 0)
+        self._file.truncate()
+
+    def _write(self, system: AtomicSystem) -> None:
+        self._file.write(self._text(system).encode())
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class CifFileWriter(Writer):
+    """One CIF."""
+
+    def __init__(self, path: Path, append: bool) -> None:
+        super().__init__(path)
+        if append and path.exists():
+            self.count = 1
+        elif not os.access(path.parent, os.W_OK):
+            raise PermissionError(13, "Permission denied", str(path))
+
+    def _write(self, system: AtomicSystem) -> None:
+        if self.count:
+            raise InvalidInputError(f"{self.path} holds one crystal already; for more, write a folder or a .zip")
+        _replace(self.path, format_cif(system, str(system.info.get("id", self.path.stem))))
+
+    def close(self) -> None:
+        pass
+
+
+class CifFolderWriter(Writer):
+    """A folder of CIFs: NAME_00001.cif, ... Each appears complete or not at all."""
+
+    def __init__(self, path: Path, append: bool, name: str | None = None) -> None:
+        super().__init__(path)
+        self._name = name or path.resolve().name
+        path.mkdir(exist_ok=True)
+        if append:
+            while self._file(self.count).exists():
+                self.count += 1
+        else:
+            pattern = re.compile(re.escape(self._name) + r"_\d{5,}\.cif")
+            for old in path.iterdir():
+                if pattern.fullmatch(old.name):
+                    old.unlink()
+
+    def _file(self, index: int) -> Path:
+        return self.path / f"{self._name}_{index + 1:05d}.cif"
+
+    def _write(self, system: AtomicSystem) -> None:
+        target = self._file(self.count)
+        _replace(target, format_cif(system, str(system.info.get("id", target.stem))))
+
+    def close(self) -> None:
+        pass
+
+
+class CifZipWriter(Writer):
+    """A zip of CIFs, kept as a folder NAME.zip.partial until it is closed."""
+
+    def __init__(self, path: Path, append: bool) -> None:
+        super().__init__(path)
+        partial = path.with_name(f"{path.name}.partial")
+        if append and not partial.exists() and path.exists():
+            _unpack(path, partial)
+        elif not append:
+            shutil.rmtree(partial, ignore_errors=True)
+        self._folder = CifFolderWriter(partial, append, path.stem)
+        self.count = self._folder.count
+        self._open = True
+
+    def _write(self, system: AtomicSystem) -> None:
+        self._folder.write(system)
+
+    def close(self) -> None:
+        if not self._open:
+            return
+        self._open = False
+        with _writing(self.path):
+            temporary = self.path.with_name(f".{self.path.name}.tmp")
+            with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+                for index in range(self.count):
+                    file = self._folder._file(index)
+                    archive.write(file, file.name)
+            temporary.replace(self.path)
+            shutil.rmtree(self._folder.path)
+
+
+def _unpack(path: Path, folder: Path) -> None:
+    """The CIFs that an earlier run zipped, back into the partial folder; other names are not touched."""
+    pattern = re.compile(re.escape(path.stem) + r"_\d{5,}\.cif")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            folder.mkdir()
+            for name in archive.namelist():
+                if pattern.fullmatch(name):
+                    (folder / name).write_bytes(archive.read(name))
+    except zipfile.BadZipFile as error:
+        raise InvalidInputError(f"{path} is not a zip file ({error}); remove it or choose another name") from error
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InvalidInputError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def format_extxyz(system: AtomicSystem) -> str:
+    """One frame of extended XYZ, every coordinate with all its digits."""
+    words = []
+    if system.cell is not None:
+        words.append('Lattice="' + " ".join(repr(float(number)) for number in system.cell.ravel()) + '"')
+    words.append("Properties=species:S:1:pos:R:3")
+    words.append('pbc="T T T"' if system.cell is not None else 'pbc="F F F"')
+    words += [f"{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}={_quoted(held)}" for name, held in _simple(system).items()]
+    rows = [
+        f"{symbol} {x!r} {y!r} {z!r}"
+        for symbol, (x, y, z) in zip(system.symbols, system.positions.tolist(), strict=True)
+    ]
+    return "\n".join([str(len(system)), " ".join(words), *rows]) + "\n"
+
+
+def format_sdf(system: AtomicSystem) -> str:
+    """One SDF record: bonds from the coordinates, `info` as data items; `adit_bonds` says how bonds were found.
+
+    Raises:
+        InvalidInputError: the system is a crystal.
+    """
+    from rdkit import Chem, rdBase
+
+    from adit.convert.rdkit import to_rdkit
+
+    if system.cell is not None:
+        raise InvalidInputError(f"an SDF holds molecules; got the crystal {system.formula}. Write .cif or .extxyz")
+    mol = to_rdkit(system)
+    with rdBase.BlockLogs():
+        block = Chem.MolToMolBlock(mol, kekulize=mol.GetProp("adit_bonds") == "orders")
+    title = " ".join(str(system.info.get("id", "")).split())[:80]
+    items = {**_simple(system), "adit_bonds": mol.GetProp("adit_bonds")}
+    data = "".join(f"> <{name}>\n{str(held).strip()}\n\n" for name, held in items.items() if name != "id")
+    return title + block[block.index("\n") :] + data + "$$$$\n"
+
+
+def _simple(system: AtomicSystem) -> dict[str, Any]:
+    """`info` entries that are one number or one line of text."""
+    kinds = (int, float, str)
+    return {
+        name: " ".join(held.split()) if isinstance(held, str) else held
+        for name, held in system.info.items()
+        if isinstance(held, kinds) and held not in ("",) and held == held and not re.search(r"[<>\n]", name)
+    }
+
+
+def _quoted(held: float | str) -> str:
+    text = str(held)
+    return text if re.fullmatch(r"[^\s\"'=,{}\[\]]+", text) else '"' + text.replace('"', "'") + '"'
+
+
+def _xyz_ends(file: IO[bytes]) -> Iterator[int]:
+    """The byte after each complete frame, up to the first that is torn."""
+    file.seek(0)
+    while (line := file.readline()).endswith(b"\n") and line.strip().isdigit():
+        for _ in range(int(line) + 1):
+            if not file.readline().endswith(b"\n"):
+                return
+        yield file.tell()
+
+
+def _sdf_ends(file: IO[bytes]) -> Iterator[int]:
+    """The byte after each `$$$$` line."""
+    file.seek(0)
+    while line := file.readline():
+        if line == b"$$$$\n":
+            yield file.tell()
+
+
+_STREAMS: dict[str, tuple[Callable[[AtomicSystem], str], Callable[[IO[bytes]], Iterator[int]]]] = {
+    ".sdf": (format_sdf, _sdf_ends),
+    ".xyz": (format_extxyz, _xyz_ends),
+    ".extxyz": (format_extxyz, _xyz_ends),
+}

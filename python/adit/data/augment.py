@@ -1,0 +1,38 @@
+"""Random symmetry operations, drawn for each system on its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from adit.batch import SystemBatch
+
+
+def random_rotations(count: int, generator: torch.Generator | None = None, device: torch.device | None = None) -> Tensor:
+    """(count, 3, 3) rotation matrices, uniform on SO(3): normalised Gaussian quaternions (Shoemake 1992)."""
+    q = torch.randn(count, 4, generator=generator, device=device)
+    w, x, y, z = (q / q.norm(dim=-1, keepdim=True)).unbind(-1)
+    rows = [
+        1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w),
+        2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w),
+        2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y),
+    ]  # fmt: skip
+    return torch.stack(rows, -1).view(count, 3, 3)
+
+
+def augment(batch: SystemBatch, generator: torch.Generator | None = None) -> SystemBatch:
+    """Rotates each molecule uniformly on SO(3) and shifts each crystal uniformly on the torus.
+
+    Crystals need no rotation: the model sees them as fractional coordinates and lattice parameters.
+    """
+    device = batch.cartesian.device
+    rotations = random_rotations(batch.n_systems, generator, device)
+    shifts = torch.rand(batch.n_systems, 1, 3, generator=generator, device=device)
+    shifted = batch.fractional + shifts
+    return replace(
+        batch,
+        cartesian=batch.cartesian @ rotations,
+        fractional=torch.where(batch.periodic[:, None, None], shifted - shifted.floor(), 0.0),
+    )

@@ -1,0 +1,193 @@
+"""A data set as a few flat arrays: memory-mapped, so that opening it costs nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from adit.errors import InvalidInputError, UnreadableFileError
+from adit.system import AtomicSystem
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FORMAT_VERSION = 1
+SPLITS = ("train", "val", "test")
+_FIELDS = ("numbers", "positions", "cells", "offsets", "periodic")
+
+
+@dataclass(frozen=True, slots=True)
+class PackedDataset:
+    """N systems of T atoms in all, one after the other.
+
+    Attributes:
+        numbers: (T,) uint8, atomic numbers.
+        positions: (T, 3) float32, Cartesian, Angstrom.
+        cells: (N, 3, 3) float32, Angstrom, row vectors; zeros for a molecule.
+        offsets: (N + 1,) int64; system k owns atoms offsets[k] to offsets[k + 1].
+        periodic: (N,) bool.
+        properties: name -> (N,) float64 (NaN = missing) or unicode array. `split`, where present,
+            is one of "train", "val", "test"; `id` names the entry in its source.
+        meta: source, licence, counts of skipped entries; JSON.
+    """
+
+    numbers: NDArray[np.uint8]
+    positions: NDArray[np.float32]
+    cells: NDArray[np.float32]
+    offsets: NDArray[np.int64]
+    periodic: NDArray[np.bool_]
+    properties: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> AtomicSystem:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index} is out of range for {len(self)} systems")
+        index %= len(self)
+        atoms = slice(int(self.offsets[index]), int(self.offsets[index + 1]))
+        info = {name: values[index].item() for name, values in self.properties.items()}
+        cell = self.cells[index] if self.periodic[index] else None
+        return AtomicSystem(self.numbers[atoms], self.positions[atoms], cell, info)
+
+    def __iter__(self) -> Iterator[AtomicSystem]:
+        return (self[index] for index in range(len(self)))
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """(N,) atoms in each system."""
+        return np.diff(self.offsets)
+
+    def split(self, name: str) -> PackedDataset:
+        """The systems of one split; all of them for "train" if the data set has no splits."""
+        if name not in SPLITS:
+            raise InvalidInputError(f"`split` must be one of {', '.join(SPLITS)}; got {name!r}")
+        if "split" not in self.properties:
+            return self if name == "train" else self.subset(np.zeros(0, dtype=np.int64))
+        return self.subset(np.flatnonzero(self.properties["split"] == name))
+
+    def subset(self, indices: NDArray[np.int64]) -> PackedDataset:
+        """The chosen systems, in the order of `indices` (k,)."""
+        indices = np.asarray(indices, dtype=np.int64)
+        sizes = self.sizes[indices]
+        offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        atoms = np.repeat(self.offsets[:-1][indices] - offsets[:-1], sizes) + np.arange(offsets[-1])
+        return PackedDataset(
+            self.numbers[atoms],
+            self.positions[atoms],
+            self.cells[indices],
+            offsets,
+            self.periodic[indices],
+            {name: values[indices] for name, values in self.properties.items()},
+            self.meta,
+        )
+
+    @classmethod
+    def from_systems(cls, systems: Iterable[AtomicSystem], meta: Mapping[str, Any] | None = None) -> PackedDataset:
+        """Packs systems; `info` entries that are numbers or strings become properties."""
+        numbers, positions, cells, periodic, infos = [], [], [], [], []
+        for system in systems:
+            numbers.append(system.numbers.astype(np.uint8))
+            positions.append(system.positions.astype(np.float32))
+            cells.append(np.zeros((3, 3), np.float32) if system.cell is None else system.cell.astype(np.float32))
+            periodic.append(system.is_periodic)
+            infos.append(system.info)
+        return cls(
+            np.concatenate(numbers) if numbers else np.zeros(0, np.uint8),
+            np.concatenate(positions) if positions else np.zeros((0, 3), np.float32),
+            np.stack(cells) if cells else np.zeros((0, 3, 3), np.float32),
+            np.cumsum([0, *map(len, numbers)], dtype=np.int64),
+            np.array(periodic, dtype=np.bool_),
+            _columns(infos),
+            dict(meta or {}),
+        )
+
+    @classmethod
+    def concatenate(cls, parts: Iterable[PackedDataset]) -> PackedDataset:
+        """One data set after the other. Properties that not every part has are dropped."""
+        parts = list(parts)
+        if not parts:
+            return cls.from_systems([])
+        names = set.intersection(*(set(part.properties) for part in parts))
+        sizes = np.concatenate([part.sizes for part in parts])
+        return cls(
+            np.concatenate([part.numbers for part in parts]),
+            np.concatenate([part.positions for part in parts]),
+            np.concatenate([part.cells for part in parts]),
+            np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+            np.concatenate([part.periodic for part in parts]),
+            {name: np.concatenate([part.properties[name] for part in parts]) for name in sorted(names)},
+            {"parts": [dict(part.meta) for part in parts]},
+        )
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Writes the data set as a folder of .npy files; the folder appears at once or not at all."""
+        folder = Path(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+        shutil.rmtree(partial, ignore_errors=True)
+        (partial / "properties").mkdir(parents=True)
+        for name in _FIELDS:
+            np.save(partial / f"{name}.npy", getattr(self, name))
+        for name, values in self.properties.items():
+            np.save(partial / "properties" / f"{name}.npy", values)
+        header = {"format": "adit-dataset", "version": FORMAT_VERSION, "systems": len(self), "atoms": len(self.numbers)}
+        (partial / "meta.json").write_text(json.dumps({**header, "meta": dict(self.meta)}, indent=1))
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.rename(folder)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> PackedDataset:
+        """Opens a folder written by `save`, memory-mapped, read-only.
+
+        Raises:
+            UnreadableFileError: the folder is missing, incomplete or of another format version.
+        """
+        folder = Path(folder)
+        try:
+            header = json.loads((folder / "meta.json").read_text())
+            if header.get("format") != "adit-dataset" or header.get("version") != FORMAT_VERSION:
+                raise UnreadableFileError(
+                    f"{folder} holds format {header.get('format')!r} version {header.get('version')!r}; this adit "
+                    f"reads 'adit-dataset' version {FORMAT_VERSION}. Prepare it again with `adit-data prepare`"
+                )
+            arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _FIELDS}
+            properties = {
+                path.stem: np.load(path, mmap_mode="r") for path in sorted((folder / "properties").glob("*.npy"))
+            }
+        except (OSError, json.JSONDecodeError, EOFError) as error:
+            raise UnreadableFileError(
+                f"{folder} is not a prepared data set ({error}). Prepare it with `adit-data prepare`"
+            ) from error
+        except ValueError as error:
+            if isinstance(error, UnreadableFileError):
+                raise
+            raise UnreadableFileError(f"{folder} is damaged ({error}). Prepare it again") from error
+        data = cls(**arrays, properties=properties, meta=header["meta"])
+        if len(data) != header["systems"] or len(data.numbers) != header["atoms"]:
+            raise UnreadableFileError(
+                f"{folder} holds {len(data)} systems, its meta.json says {header['systems']}. Prepare it again"
+            )
+        return data
+
+
+def _columns(infos: list[Mapping[str, Any]]) -> dict[str, NDArray[Any]]:
+    """Properties as columns: numbers to float64 with NaN, all else to strings with ''."""
+    names = sorted({name for info in infos for name, value in info.items() if isinstance(value, int | float | str)})
+    columns: dict[str, NDArray[Any]] = {}
+    for name in names:
+        values = [info.get(name) for info in infos]
+        if all(value is None or isinstance(value, int | float) for value in values):
+            columns[name] = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+        else:
+            columns[name] = np.array(["" if value is None else str(value) for value in values])
+    return columns

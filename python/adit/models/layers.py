@@ -1,0 +1,115 @@
+"""The Transformer blocks of the autoencoder and of the diffusion model.
+
+Shape suffixes: B systems, N atoms in each, D width, H heads, K head size.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from adit.ops.attention import attention
+
+
+def sinusoidal_embedding(values: Tensor, width: int, max_period: float = 10_000.0) -> Tensor:
+    """(...,) to (..., width): cosines and sines at geometrically spaced frequencies (Vaswani 2017)."""
+    half = width // 2
+    frequencies = torch.exp(-math.log(max_period) * torch.arange(half, device=values.device) / half)
+    angles = values.float()[..., None] * frequencies
+    return torch.cat([angles.cos(), angles.sin()], -1)
+
+
+def fourier_features(fractional: Tensor, n_frequencies: int) -> Tensor:
+    """(..., 3) fractional coordinates to (..., 6 n) features with the period of the cell."""
+    frequencies = 2 * math.pi * torch.arange(1, n_frequencies + 1, device=fractional.device)
+    angles = (fractional[..., None] * frequencies).flatten(-2)
+    return torch.cat([angles.cos(), angles.sin()], -1)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention among the atoms of a system, with optional normalised queries and keys."""
+
+    def __init__(self, width: int, heads: int, qk_norm: bool) -> None:
+        super().__init__()
+        self.heads, self.qk_norm = heads, qk_norm
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x_BND: Tensor) -> Tensor:
+        systems, atoms, width = x_BND.shape
+        qkv = self.qkv(x_BND).view(systems, atoms, 3, self.heads, width // self.heads)
+        q_BHNK, k_BHNK, v_BHNK = qkv.permute(2, 0, 3, 1, 4)
+        if self.qk_norm:
+            # sqrt(K) restores the scale that attention divides by
+            q_BHNK = F.normalize(q_BHNK.float(), dim=-1).to(v_BHNK.dtype) * math.sqrt(width // self.heads)
+            k_BHNK = F.normalize(k_BHNK.float(), dim=-1).to(v_BHNK.dtype) * math.sqrt(width // self.heads)
+        mixed = attention(q_BHNK, k_BHNK, v_BHNK)
+        return self.out(mixed.transpose(1, 2).reshape(systems, atoms, width))
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with a tanh-GELU between."""
+
+    def __init__(self, width: int, ratio: int = 4) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, ratio * width)
+        self.down = nn.Linear(ratio * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(F.gelu(self.up(x), approximate="tanh"))
+
+
+class TransformerBlock(nn.Module):
+    """A pre-norm Transformer layer."""
+
+    def __init__(self, width: int, heads: int, qk_norm: bool) -> None:
+        super().__init__()
+        self.norm_attention = nn.LayerNorm(width)
+        self.attention = SelfAttention(width, heads, qk_norm)
+        self.norm_feed_forward = nn.LayerNorm(width)
+        self.feed_forward = FeedForward(width)
+
+    def forward(self, x_BND: Tensor) -> Tensor:
+        x_BND = x_BND + self.attention(self.norm_attention(x_BND))
+        return x_BND + self.feed_forward(self.norm_feed_forward(x_BND))
+
+
+def modulate(x_BND: Tensor, shift_B1D: Tensor, scale_B1D: Tensor) -> Tensor:
+    """LayerNorm without affine parameters, then the condition's scale and shift (AdaLN, Peebles & Xie 2023)."""
+    return F.layer_norm(x_BND, x_BND.shape[-1:]) * (1 + scale_B1D) + shift_B1D
+
+
+class DiTBlock(nn.Module):
+    """A Transformer layer whose norms and residual gates follow the condition (AdaLN-zero, arXiv 2212.09748)."""
+
+    def __init__(self, width: int, heads: int, qk_norm: bool) -> None:
+        super().__init__()
+        self.attention = SelfAttention(width, heads, qk_norm)
+        self.feed_forward = FeedForward(width)
+        self.modulation = nn.Linear(width, 6 * width)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+
+    def forward(self, x_BND: Tensor, condition_B1D: Tensor) -> Tensor:
+        shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = self.modulation(condition_B1D).chunk(6, -1)
+        x_BND = x_BND + gate_a * self.attention(modulate(x_BND, shift_a, scale_a))
+        return x_BND + gate_f * self.feed_forward(modulate(x_BND, shift_f, scale_f))
+
+
+class FinalLayer(nn.Module):
+    """AdaLN and a linear map to the output, which starts at zero."""
+
+    def __init__(self, width: int, out: int) -> None:
+        super().__init__()
+        self.modulation = nn.Linear(width, 2 * width)
+        self.linear = nn.Linear(width, out)
+        for layer in (self.modulation, self.linear):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x_BND: Tensor, condition_B1D: Tensor) -> Tensor:
+        shift, scale = self.modulation(condition_B1D).chunk(2, -1)
+        return self.linear(modulate(x_BND, shift, scale))

@@ -1,0 +1,91 @@
+"""One model of molecules and crystals, trained on QM9 and MP-20 together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from adit.config import DiTConfig, FlowConfig, OptimConfig, Recipe, TrainConfig, VAEConfig, VAELossConfig
+
+DATA = ("qm9", "mp20")
+
+
+def joint_tiny() -> Recipe:
+    """The weights in the wheel: small enough for a laptop, trained in hours on two CPU cores."""
+    return Recipe(
+        name="joint-tiny",
+        data=DATA,
+        vae=VAEConfig(width=256, heads=8, encoder_layers=3, decoder_layers=6, latent_dim=8, qk_norm=True),
+        vae_loss=VAELossConfig(position=1.0, distance=5.0, kl=1e-4, latent_noise=0.3),
+        vae_train=TrainConfig(
+            steps=1400,
+            crystal_fraction=0.3,
+            optim=OptimConfig(optimizer="muon", learning_rate=2e-3, muon_learning_rate=0.02, gradient_clip=1.0,
+                              warmup_steps=100, decay_fraction=0.4, ema_decay=0.998),
+        ),
+        dit=DiTConfig(width=256, heads=8, layers=8, latent_dim=8, qk_norm=True),
+        flow=FlowConfig(weight_cap=0.95),
+        dit_train=TrainConfig(
+            steps=20_000,
+            crystal_fraction=0.2,
+            optim=OptimConfig(optimizer="muon", learning_rate=1e-3, muon_learning_rate=0.02, gradient_clip=1.0,
+                              warmup_steps=200, decay_fraction=0.3, ema_decay=0.9995),
+        ),
+    )  # fmt: skip
+
+
+def joint_small() -> Recipe:
+    """DiT-S at the published size and settings (arXiv 2503.03965): for a GPU."""
+    train = TrainConfig(
+        steps=200_000,
+        tokens_per_step=65_536,
+        tokens_per_group=16_384,
+        crystal_fraction=0.2,
+        compile=False,
+        optim=OptimConfig(warmup_steps=1000),
+    )
+    return Recipe(
+        name="joint-s",
+        data=DATA,
+        vae=VAEConfig(),
+        vae_loss=VAELossConfig(distance=5.0, kl=1e-4),
+        vae_train=train,
+        dit=DiTConfig(),
+        flow=FlowConfig(),
+        dit_train=train,
+    )
+
+
+def joint_base() -> Recipe:
+    """DiT-B at the published size."""
+    return replace(joint_small(), name="joint-b", dit=DiTConfig(width=768, heads=12, layers=12))
+
+
+def joint_large() -> Recipe:
+    """DiT-L at the published size."""
+    return replace(joint_small(), name="joint-l", dit=DiTConfig(width=1024, heads=16, layers=24))
+
+
+def joint_test() -> Recipe:
+    """Seconds of training: for tests and for trying the pipeline out."""
+    train = TrainConfig(
+        steps=40,
+        tokens_per_step=512,
+        tokens_per_group=256,
+        bf16=False,
+        compile=False,
+        log_every=10,
+        checkpoint_every=20,
+        validate_every=40,
+        validation_samples=16,
+        optim=OptimConfig(learning_rate=1e-3, warmup_steps=5, ema_decay=0.9),
+    )
+    return Recipe(
+        name="joint-test",
+        data=DATA,
+        vae=VAEConfig(width=64, heads=2, encoder_layers=1, decoder_layers=1),
+        vae_loss=VAELossConfig(distance=5.0),
+        vae_train=train,
+        dit=DiTConfig(width=64, heads=2, layers=2),
+        flow=FlowConfig(),
+        dit_train=train,
+    )

@@ -1,0 +1,133 @@
+"""Checkpoints: a folder of safetensors and one JSON file, which appears whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from adit.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from adit.train.optim import EMA
+
+FORMAT_VERSION = 1
+
+
+def save_checkpoint(
+    folder: Path,
+    step: int,
+    model: nn.Module,
+    ema: EMA,
+    optimizers: list[torch.optim.Optimizer],
+    header: dict[str, Any],
+    keep: int = 2,
+) -> Path:
+    """Writes `folder/step-00001234/`; older checkpoints beyond `keep` are removed."""
+    target = folder / f"step-{step:08d}"
+    partial = folder / f".partial-{os.getpid()}"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, partial / "model.safetensors")
+    save_file({k: v.contiguous() for k, v in ema.shadow.items()}, partial / "ema.safetensors")
+    tensors, structure = _flatten_optimizers(optimizers)
+    save_file(tensors, partial / "optimizer.safetensors")
+    state = {"format": "adit-checkpoint", "version": FORMAT_VERSION, "step": step, "optimizers": structure, **header}
+    (partial / "state.json").write_text(json.dumps(state, indent=1))
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
+    for old in list_checkpoints(folder)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Whole checkpoints in a run's folder, oldest first."""
+    return sorted(path.parent for path in folder.glob("step-*/state.json"))
+
+
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """The JSON part of a checkpoint.
+
+    Raises:
+        CheckpointError: missing, damaged, or of another format version.
+    """
+    try:
+        state: dict[str, Any] = json.loads((checkpoint / "state.json").read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{checkpoint} is not a checkpoint ({error})") from error
+    if state.get("format") != "adit-checkpoint" or state.get("version") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{checkpoint} has format {state.get('format')!r} version {state.get('version')!r}; "
+            f"this adit reads 'adit-checkpoint' version {FORMAT_VERSION}"
+        )
+    return state
+
+
+def load_checkpoint(checkpoint: Path, model: nn.Module, ema: EMA, optimizers: list[torch.optim.Optimizer]) -> int:
+    """Restores everything in place; returns the step to go on from.
+
+    Raises:
+        CheckpointError: the files do not fit the model or are damaged.
+    """
+    state = read_state(checkpoint)
+    load_tensors(checkpoint / "model.safetensors", model)
+    shadow = read_tensors(checkpoint / "ema.safetensors")
+    if set(shadow) != set(ema.shadow):
+        raise CheckpointError(f"{checkpoint} holds an average of another model")
+    for name, tensor in shadow.items():
+        ema.shadow[name].copy_(tensor)
+    flat = read_tensors(checkpoint / "optimizer.safetensors")
+    for index, (optimizer, groups) in enumerate(zip(optimizers, state["optimizers"], strict=True)):
+        per_parameter: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in flat.items():
+            owner, parameter, entry = name.split("/")
+            if int(owner) == index:
+                per_parameter.setdefault(int(parameter), {})[entry] = tensor
+        optimizer.load_state_dict({"state": per_parameter, "param_groups": groups})
+    return int(state["step"])
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """A safetensors file.
+
+    Raises:
+        CheckpointError: missing or damaged.
+    """
+    try:
+        return load_file(path)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error})") from error
+    except Exception as error:  # noqa: BLE001  safetensors raises its own class, a plain child of Exception
+        if type(error).__name__ != "SafetensorError":
+            raise
+        raise CheckpointError(f"{path} is damaged ({error})") from error
+
+
+def load_tensors(path: Path, model: nn.Module) -> None:
+    """Loads a safetensors file into a model of the same shape."""
+    try:
+        model.load_state_dict(read_tensors(path))
+    except RuntimeError as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{path} does not fit the model: {error}") from error
+
+
+def _flatten_optimizers(optimizers: list[torch.optim.Optimizer]) -> tuple[dict[str, Tensor], list[Any]]:
+    """Tensors named `optimizer/parameter/entry`, and the parameter groups as JSON."""
+    tensors, structure = {}, []
+    for index, optimizer in enumerate(optimizers):
+        state = optimizer.state_dict()
+        for parameter, entries in state["state"].items():
+            for name, value in entries.items():
+                tensors[f"{index}/{parameter}/{name}"] = torch.as_tensor(value).contiguous()
+        structure.append(state["param_groups"])
+    return tensors, structure

@@ -1,0 +1,49 @@
+"""Stage 2: the Diffusion Transformer on the latents of a frozen autoencoder."""
+
+from __future__ import annotations
+
+
+import torch
+from torch import Tensor
+
+from adit.batch import SystemBatch
+from adit.config import FlowConfig
+from adit.data.augment import augment
+from adit.flow.path import flow_loss, interpolate, sample_times, to_data
+from adit.models.dit import CRYSTAL, MOLECULE, NULL, DiT
+from adit.models.vae import VAE
+
+
+class DiTLoss:
+    """The flow-matching objective on a batch: predict the clean latents from noisy ones.
+
+    With probability `self_conditioning` a first prediction, without gradient, is fed in; with probability
+    `label_dropout` a system loses its label, so that the same network serves classifier-free guidance.
+    """
+
+    def __init__(self, dit: DiT, vae: VAE, config: FlowConfig) -> None:
+        self.dit, self.vae, self.config = dit, vae, config
+        self.vae.requires_grad_(False)
+
+    def __call__(self, batch: SystemBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        config, device, count = self.config, batch.cartesian.device, batch.n_systems
+        data = self.latents(augment(batch, generator), generator)
+        noise = torch.randn(data.shape, generator=generator, device=device)
+        t = sample_times(count, config.time_sampling, generator, device)
+        label = torch.where(batch.periodic, CRYSTAL, MOLECULE)
+        drop = torch.rand(count, generator=generator, device=device) < config.label_dropout
+        label = torch.where(drop, NULL, label)
+        x = interpolate(noise, data, t)
+        guess = torch.zeros_like(x)
+        if torch.rand((), generator=generator, device=device).item() < config.self_conditioning:
+            with torch.no_grad():
+                guess = to_data(self.dit(x, t, label, guess), x, t)
+        predicted = to_data(self.dit(x, t, label, guess), x, t)
+        with torch.no_grad():
+            error = (predicted - data).square().mean((1, 2))
+        return flow_loss(predicted, data, t, config.weight_cap), {"error": error}
+
+    @torch.no_grad()
+    def latents(self, batch: SystemBatch, generator: torch.Generator) -> Tensor:
+        """Normalised samples of the posterior, (B, N, L)."""
+        return self.vae.encode(batch, generator)

@@ -1,0 +1,252 @@
+"""The training loop that both stages share."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from adit.batch import SystemBatch, gather
+from adit.config import TrainConfig
+from adit.data.packed import PackedDataset
+from adit.data.sampler import TokenBudgetSampler
+from adit.errors import TrainingDivergedError
+from adit.models.layers import DiTBlock, TransformerBlock
+from adit.train.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
+from adit.train.optim import EMA, make_optimizers, schedule
+
+Loss = Callable[[SystemBatch, torch.Generator], tuple[Tensor, dict[str, Tensor]]]
+"""A batch to the loss of each system (B,), with gradient, and further terms (B,) to log."""
+
+Validate = Callable[[nn.Module], dict[str, float]]
+"""The averaged model to figures; called with the EMA weights in place."""
+
+
+@dataclass(kw_only=True)
+class Trainer:
+    """Trains `model`; everything random follows from the seed and the step, so a resumed run is the same run.
+
+    Attributes:
+        model: what is trained and averaged.
+        loss: see `Loss`.
+        data: the training set.
+        config: steps, budget, optimiser.
+        folder: where checkpoints, `log.csv` and TensorBoard events go.
+        header: JSON stored in each checkpoint (configuration, data).
+        validate: figures on held-out data, or None.
+        device: where the model lives.
+    """
+
+    model: nn.Module
+    loss: Loss
+    data: PackedDataset
+    config: TrainConfig
+    folder: Path
+    header: dict[str, Any]
+    validate: Validate | None = None
+    device: torch.device = torch.device("cpu")
+
+    def run(self, resume: bool = False, stop_at: int | None = None) -> int:
+        """Trains to the last step (or to `stop_at`) and returns the step reached.
+
+        Raises:
+            TrainingDivergedError: the loss or its gradient is not finite; names the step and the systems.
+        """
+        config = self.config
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if config.compile:
+            compile_blocks(self.model)
+        optimizers = make_optimizers(self.model, config.optim)
+        ema = EMA(self.model, config.optim.ema_decay)
+        start = 0
+        if resume and (found := list_checkpoints(self.folder)):
+            start = load_checkpoint(found[-1], self.model, ema, optimizers)
+        last = min(config.steps, stop_at or config.steps)
+        sampler = TokenBudgetSampler(
+            self.data.sizes,
+            np.asarray(self.data.periodic),
+            config.tokens_per_step,
+            config.tokens_per_group,
+            config.crystal_fraction,
+            config.seed,
+        )
+        log = Log(self.folder, start)
+        generator = torch.Generator(self.device)
+        for step, groups in enumerate(islice(sampler, start, last), start):
+            metrics = self._step(step, groups, optimizers, generator)
+            ema.update(self.model, step)
+            log.add(metrics)
+            done = step + 1
+            if done % config.log_every == 0 or done == last:
+                log.write(done, config.steps)
+            if done % config.checkpoint_every == 0 or done == last:
+                save_checkpoint(self.folder, done, self.model, ema, optimizers, self.header)
+            if self.validate and (done % config.validate_every == 0 or done == last):
+                log.validation(done, self._validate(ema))
+        log.close()
+        return last
+
+    def _step(
+        self,
+        step: int,
+        groups: list[np.ndarray[Any, np.dtype[np.int64]]],
+        optimizers: list[torch.optim.Optimizer],
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        """One update from the gradients of all groups, each atom weighing the same."""
+        factor = schedule(step, self.config.steps, self.config.optim)
+        for optimizer in optimizers:
+            for param_group in optimizer.param_groups:
+                param_group["lr"] = factor * param_group["peak_lr"]
+        generator.manual_seed(self.config.seed * 1_000_003 + step)
+        data = self.data
+        total_atoms = sum(int(data.sizes[group].sum()) for group in groups)
+        sums: dict[str, Tensor] = {}
+        for group in groups:
+            batch = gather(data.offsets, group, data.numbers, data.positions, data.cells, data.periodic)
+            batch = batch.to(self.device)
+            with _stance(batch), torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
+                loss_B, terms = self.loss(batch, generator)
+            if not torch.isfinite(loss_B).all():
+                raise TrainingDivergedError(self._blame(step, group, loss_B))
+            (loss_B.sum() * batch.n_atoms / total_atoms).backward()  # type: ignore[no-untyped-call]
+            for name, value in {"loss": loss_B, **terms}.items():
+                _accumulate(sums, name, value.detach(), batch, total_atoms)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optim.gradient_clip)
+        if not torch.isfinite(norm):
+            raise TrainingDivergedError(f"the gradient of step {step} is not finite; lower the learning rate")
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return {**{name: total / count for name, (total, count) in sums.items()}, "gradient": norm.detach(),
+                "atoms": torch.tensor(float(total_atoms)), "lr": torch.tensor(factor)}  # fmt: skip
+
+    def _blame(self, step: int, group: np.ndarray[Any, np.dtype[np.int64]], loss_B: Tensor) -> str:
+        bad = group[(~torch.isfinite(loss_B)).cpu().numpy()]
+        ids = self.data.properties.get("id")
+        names = [str(ids[k]) if ids is not None else f"system {k}" for k in bad[:5]]
+        return (
+            f"the loss of step {step} is not finite for {len(bad)} of {len(group)} systems of "
+            f"{self.data.sizes[group[0]]} atoms, first: {', '.join(names)}. Lower the learning rate, "
+            "or look at these systems"
+        )
+
+    def _validate(self, ema: EMA) -> dict[str, float]:
+        """Figures of the averaged weights; the trained ones come back afterwards."""
+        assert self.validate is not None
+        current = EMA(self.model, 0.0)
+        ema.copy_to(self.model)
+        self.model.eval()
+        try:
+            with torch.no_grad():
+                return self.validate(self.model)
+        finally:
+            self.model.train()
+            current.copy_to(self.model)
+
+
+def compile_blocks(model: nn.Module) -> None:
+    """Compiles the Transformer blocks in place. All blocks share one compilation, so it takes seconds."""
+    torch._dynamo.config.recompile_limit = 64
+    for module in model.modules():
+        if isinstance(module, TransformerBlock | DiTBlock):
+            module.compile(dynamic=True)
+
+
+def _stance(batch: SystemBatch) -> AbstractContextManager[Any]:
+    """Lone systems and lone atoms run uncompiled: each would cost a compilation of its own."""
+    rare = batch.n_systems == 1 or batch.n_atoms == 1
+    return torch.compiler.set_stance("force_eager") if rare else nullcontext()
+
+
+def _accumulate(
+    sums: dict[str, Any], name: str, value_B: Tensor, batch: SystemBatch, total_atoms: int
+) -> None:
+    """Atom-weighted sums; a term named `crystal/...` or `molecule/...` counts only those systems."""
+    if name == "loss":
+        pairs = [(name, torch.ones_like(batch.periodic))]
+    else:
+        pairs = [(f"molecule/{name}", ~batch.periodic), (f"crystal/{name}", batch.periodic)]
+    for key, mask in pairs:
+        if mask.any():
+            total, count = sums.get(key, (0.0, 0.0))
+            sums[key] = (total + value_B[mask].sum() * batch.n_atoms, count + mask.sum() * batch.n_atoms)
+
+
+class Log:
+    """Console, `log.csv` and, where it is installed, TensorBoard."""
+
+    def __init__(self, folder: Path, start: int) -> None:
+        self.folder, self.console = folder, Console()
+        self.window: list[dict[str, Tensor]] = []
+        self.clock = time.monotonic()
+        self.path = folder / "log.csv"
+        _truncate_log(self.path, start)
+        try:
+            from torch.utils.tensorboard.writer import SummaryWriter
+
+            self.board: Any = SummaryWriter(str(folder), purge_step=start)  # type: ignore[no-untyped-call]
+        except ImportError:
+            self.board = None
+
+    def add(self, metrics: dict[str, Tensor]) -> None:
+        self.window.append(metrics)
+
+    def write(self, step: int, steps: int) -> None:
+        """Means since the last call."""
+        names = sorted({name for metrics in self.window for name in metrics})
+        means = {
+            name: float(torch.stack([torch.as_tensor(m[name]) for m in self.window if name in m]).float().mean())
+            for name in names
+        }
+        seconds = (time.monotonic() - self.clock) / len(self.window)
+        means["atoms_per_second"] = means.pop("atoms") / seconds
+        self._record(step, "train", means)
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in means.items())
+        self.console.print(f"[bold]step {step}/{steps}[/]  {seconds:.2f} s  {shown}", highlight=False, soft_wrap=True)
+        self.window, self.clock = [], time.monotonic()
+
+    def validation(self, step: int, figures: dict[str, float]) -> None:
+        self._record(step, "validation", figures)
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        self.console.print(f"[bold green]step {step} validation[/]  {shown}", highlight=False, soft_wrap=True)
+        self.clock = time.monotonic()
+
+    def _record(self, step: int, kind: str, values: dict[str, float]) -> None:
+        new = not self.path.exists()
+        with self.path.open("a", newline="") as handle:
+            writer = csv.writer(handle)
+            if new:
+                writer.writerow(["step", "kind", "name", "value"])
+            writer.writerows([step, kind, name, f"{value:.9g}"] for name, value in values.items())
+        if self.board is not None:
+            for name, value in values.items():
+                self.board.add_scalar(f"{kind}/{name}", value, step)
+
+    def close(self) -> None:
+        if self.board is not None:
+            self.board.close()
+
+
+def _truncate_log(path: Path, start: int) -> None:
+    """Drops the rows that a resumed run will write again."""
+    if not path.exists():
+        return
+    if start == 0:
+        path.unlink()
+        return
+    with path.open(newline="") as handle:
+        rows = list(csv.reader(handle))
+    kept = [row for row in rows[1:] if len(row) == 4 and int(row[0]) <= start]
+    with path.open("w", newline="") as handle:
+        csv.writer(handle).writerows([rows[0], *kept])

@@ -1,0 +1,179 @@
+"""The two stages of a recipe, from data to checkpoints, and the export to weights for generation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from adit.config import Recipe, TrainConfig, to_dict
+from adit.data.packed import PackedDataset
+from adit.data.prepare import load
+from adit.errors import CheckpointError, InvalidInputError
+from adit.models.dit import DiT
+from adit.models.vae import VAE
+from adit.train.checkpoint import list_checkpoints, load_tensors, read_state
+from adit.train.dit import DiTLoss
+from adit.train.loop import Trainer
+from adit.train.vae import VAELoss
+from adit.train.validate import atom_counts, known_smiles, latent_statistics, reconstruction_figures, sample_figures
+from adit.weights.store import GenerationModel, Pretrained, SamplingDefaults, save_pretrained
+
+
+def train_vae(
+    recipe: Recipe, folder: Path, device: torch.device, resume: bool = False, stop_at: int | None = None
+) -> Path:
+    """Stage 1. Returns the folder of its checkpoints, `folder/vae`."""
+    data = load_all(recipe.data)
+    train, held_out = data.split("train"), data.split("val")
+    torch.manual_seed(recipe.vae_train.seed)
+    vae = VAE(recipe.vae).to(device)
+    trainer = Trainer(
+        model=vae,
+        loss=VAELoss(vae, recipe.vae_loss),
+        data=train,
+        config=recipe.vae_train,
+        folder=_run_folder(folder / "vae", resume),
+        header=_header("vae", recipe),
+        validate=(lambda _: reconstruction_figures(vae, held_out, recipe.vae_train.validation_samples))
+        if len(held_out)
+        else None,
+        device=device,
+    )
+    trainer.run(resume, stop_at)
+    return folder / "vae"
+
+
+def train_dit(
+    recipe: Recipe, folder: Path, vae_folder: Path, device: torch.device, resume: bool = False,
+    stop_at: int | None = None,
+) -> Path:  # fmt: skip
+    """Stage 2, on the averaged autoencoder of the last checkpoint in `vae_folder`. Returns `folder/dit`."""
+    train = load_all(recipe.data).split("train")
+    vae = load_vae(vae_folder, device)
+    if vae.config.latent_dim != recipe.dit.latent_dim:
+        raise InvalidInputError(
+            f"the autoencoder in {vae_folder} has {vae.config.latent_dim} latent dimensions, "
+            f"recipe {recipe.name} wants {recipe.dit.latent_dim}"
+        )
+    vae.latent_mean[:], vae.latent_std[:] = latent_statistics(vae, train)
+    torch.manual_seed(recipe.dit_train.seed)
+    dit = DiT(recipe.dit).to(device)
+    out = _run_folder(folder / "dit", resume)
+    counts = atom_counts(train)
+
+    def validate(_: torch.nn.Module) -> dict[str, float]:
+        weights = bundle(recipe.name, vae, dit, counts, {})
+        n = recipe.dit_train.validation_samples
+        return sample_figures(weights, n, train, lambda: known_smiles(train, out / "known_smiles.txt"), device)
+
+    trainer = Trainer(
+        model=dit,
+        loss=DiTLoss(dit, vae, recipe.flow),
+        data=train,
+        config=recipe.dit_train,
+        folder=out,
+        header=_header("dit", recipe),
+        validate=validate,
+        device=device,
+    )
+    trainer.run(resume, stop_at)
+    return out
+
+
+def export(run: Path, out: Path, name: str, defaults: SamplingDefaults, decoder_run: Path | None = None) -> Pretrained:
+    """Averaged weights of the last checkpoints under `run` to a weights folder `out`.
+
+    Args:
+        run: holds `vae/` and `dit/`.
+        out: gets `model.safetensors` and `config.json`.
+        name: of the weights.
+        defaults: sampling settings to ship.
+        decoder_run: another VAE run with the same encoder, whose decoder is taken.
+    """
+    device = torch.device("cpu")
+    vae = load_vae(run / "vae", device)
+    checkpoint = _last(run / "dit")
+    state = read_state(checkpoint)
+    recipe = recipe_from_state(state)
+    train = load_all(recipe.data).split("train")
+    vae.latent_mean[:], vae.latent_std[:] = latent_statistics(vae, train)
+    dit = DiT(recipe.dit)
+    load_tensors(checkpoint / "ema.safetensors", dit)
+    if decoder_run is not None:
+        vae.decoder = load_vae(decoder_run, device).decoder
+    about = {"recipe": state["recipe"], "steps": {"vae": read_state(_last(run / "vae"))["step"], "dit": state["step"]}}
+    weights = bundle(name, vae, dit, atom_counts(train), about, defaults)
+    save_pretrained(out, weights, vae.config, dit.config)
+    return weights
+
+
+def bundle(
+    name: str, vae: VAE, dit: DiT, counts: dict[str, dict[int, int]], about: dict[str, Any],
+    defaults: SamplingDefaults | None = None,
+) -> Pretrained:  # fmt: skip
+    """Trained networks as a `Pretrained`; the tensors are shared, not copied."""
+    model = GenerationModel(vae.config, dit.config)
+    model.decoder, model.dit = vae.decoder, dit
+    model.latent_mean, model.latent_std = vae.latent_mean, vae.latent_std
+    return Pretrained(
+        name=name, model=model, defaults=defaults or SamplingDefaults(), atom_counts=counts, about=about
+    )
+
+
+def load_vae(folder: Path, device: torch.device) -> VAE:
+    """The averaged autoencoder of the last checkpoint in a folder, frozen."""
+    checkpoint = _last(folder)
+    vae = VAE(recipe_from_state(read_state(checkpoint)).vae)
+    load_tensors(checkpoint / "ema.safetensors", vae)
+    return vae.to(device).eval().requires_grad_(False)
+
+
+def load_all(names: tuple[str, ...]) -> PackedDataset:
+    """Prepared data sets, one after the other, with only the columns that all of them have (and `smiles`)."""
+    parts = [load(name) for name in names]
+    return PackedDataset.concatenate([_with_column(_with_column(part, "smiles", ""), "split", "train") for part in parts])
+
+
+def with_overrides(recipe: Recipe, stage: str, **values: Any) -> Recipe:
+    """The recipe with some fields of one stage's TrainConfig replaced; None keeps the recipe's value."""
+    chosen = {name: value for name, value in values.items() if value is not None}
+    config: TrainConfig = replace(getattr(recipe, f"{stage}_train"), **chosen)
+    return replace(recipe, **{f"{stage}_train": config})
+
+
+def recipe_from_state(state: dict[str, Any]) -> Recipe:
+    """The recipe that a checkpoint was trained with."""
+    from adit.config import recipe_from_dict
+
+    return recipe_from_dict(state["recipe"])
+
+
+def _with_column(part: PackedDataset, name: str, value: str) -> PackedDataset:
+    import numpy as np
+
+    if name in part.properties:
+        return part
+    return replace(part, properties={**part.properties, name: np.full(len(part), value)})
+
+
+def _header(stage: str, recipe: Recipe) -> dict[str, Any]:
+    return {"stage": stage, "recipe": to_dict(recipe)}
+
+
+def _run_folder(folder: Path, resume: bool) -> Path:
+    """Refuses to overwrite an earlier run by accident."""
+    if not resume and list_checkpoints(folder):
+        raise InvalidInputError(
+            f"{folder} already holds checkpoints; go on with --resume, or choose another --out, or remove it"
+        )
+    return folder
+
+
+def _last(folder: Path) -> Path:
+    found = list_checkpoints(folder)
+    if not found:
+        raise CheckpointError(f"{folder} holds no checkpoint; train this stage first (`adit-train --help`)")
+    return found[-1]

@@ -1,0 +1,71 @@
+"""Stage 1: the autoencoder."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from adit.batch import SystemBatch
+from adit.config import VAELossConfig
+from adit.data.augment import augment
+from adit.models.losses import kl_divergence, reconstruction_terms, total_loss
+from adit.models.vae import MASKED, VAE, Decoded
+
+_STATISTICS_MOMENTUM = 0.02
+
+
+class VAELoss:
+    """The denoising, noise-proof autoencoder's objective on a batch.
+
+    Ten per cent of the atoms lose their type and ten per cent are jittered before encoding (as published);
+    the latents get Gaussian noise of up to `latent_noise` of their spread, drawn for each system, before
+    decoding, because a diffusion model's samples are off by about that much.
+    """
+
+    def __init__(self, vae: VAE, config: VAELossConfig) -> None:
+        self.vae, self.config = vae, config
+
+    def __call__(self, batch: SystemBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        clean = augment(batch, generator)
+        dirty = corrupt(clean, self.config, generator)
+        mean, log_variance = self.vae.posterior(dirty)
+        self._follow(mean.detach())
+        latents = mean + (0.5 * log_variance).exp() * _normal(mean, generator)
+        strength = self.config.latent_noise * torch.rand(
+            batch.n_systems, 1, 1, generator=generator, device=mean.device
+        )
+        latents = latents + strength * self.vae.latent_std * _normal(mean, generator)
+        decoded = Decoded(*self.vae.decoder(latents, batch.periodic))
+        with torch.autocast(mean.device.type, enabled=False):
+            terms = {**reconstruction_terms(decoded, clean), "kl": kl_divergence(mean, log_variance)}
+        return total_loss(terms, self.config), terms
+
+    @torch.no_grad()
+    def _follow(self, mean: Tensor) -> None:
+        """Running mean and spread of the latents, for the strength of the noise."""
+        flat = mean.flatten(0, 1)
+        self.vae.latent_mean.lerp_(flat.mean(0), _STATISTICS_MOMENTUM)
+        spread = (flat - self.vae.latent_mean).square().mean(0).sqrt()
+        self.vae.latent_std.lerp_(spread, _STATISTICS_MOMENTUM)
+
+
+def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(like.shape, generator=generator, device=like.device)
+
+
+def corrupt(batch: SystemBatch, config: VAELossConfig, generator: torch.Generator) -> SystemBatch:
+    """Hides some types and jitters some other atoms (by N(0, jitter) in Angstrom)."""
+    draw = torch.rand(batch.numbers.shape, generator=generator, device=batch.numbers.device)
+    masked = draw < config.mask_fraction
+    jittered = (draw >= config.mask_fraction) & (draw < config.mask_fraction + config.jitter_fraction)
+    shift = config.jitter * _normal(batch.cartesian, generator) * jittered[..., None]
+    crystal = batch.periodic[:, None, None]
+    moved = batch.fractional + torch.linalg.solve(batch.cells, shift, left=False)
+    return replace(
+        batch,
+        numbers=torch.where(masked, MASKED, batch.numbers),
+        cartesian=torch.where(crystal, batch.cartesian, batch.cartesian + shift),
+        fractional=torch.where(crystal, moved - moved.floor(), batch.fractional),
+    )

@@ -1,0 +1,132 @@
+"""Reading and writing weights for generation: decoder, DiT, latent statistics, atom counts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from adit.config import DiTConfig, VAEConfig, from_dict, to_dict
+from adit.errors import CheckpointError, InvalidInputError
+from adit.models.dit import DiT
+from adit.models.vae import Decoder
+from adit.train.checkpoint import read_tensors
+
+FORMAT_VERSION = 1
+BUILT_IN = Path(__file__).parent
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class SamplingDefaults:
+    """The settings that measured best for these weights."""
+
+    steps: int = 50
+    solver: str = "dpm++"
+    cfg: float = 1.0
+
+
+class GenerationModel(nn.Module):
+    """What generation needs of the trained networks."""
+
+    latent_mean: torch.Tensor
+    latent_std: torch.Tensor
+
+    def __init__(self, vae: VAEConfig, dit: DiTConfig) -> None:
+        super().__init__()
+        self.decoder = Decoder(vae)
+        self.dit = DiT(dit)
+        self.register_buffer("latent_mean", torch.zeros(vae.latent_dim))
+        self.register_buffer("latent_std", torch.ones(vae.latent_dim))
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Pretrained:
+    """Weights with all that belongs to them.
+
+    Attributes:
+        name: of the weights.
+        model: decoder, DiT and latent statistics, float32.
+        defaults: sampling settings.
+        atom_counts: "molecule" / "crystal" -> {number of atoms: count in the training set}.
+        about: where the weights come from (recipe, steps, data), JSON.
+    """
+
+    name: str
+    model: GenerationModel
+    defaults: SamplingDefaults
+    atom_counts: Mapping[str, Mapping[int, int]]
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+def built_in_names() -> list[str]:
+    """Weights that came with the package."""
+    return sorted(path.parent.name for path in BUILT_IN.glob("*/config.json"))
+
+
+def load_pretrained(weights: str | os.PathLike[str]) -> Pretrained:
+    """Weights by the name of a built-in set or by the path of a folder.
+
+    Raises:
+        CheckpointError: unknown name, missing, damaged, or of another format version.
+    """
+    folder = BUILT_IN / str(weights) if str(weights) in built_in_names() else Path(weights)
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(
+            f"no weights {str(weights)!r}: neither built in (known: {', '.join(built_in_names()) or 'none'}) "
+            "nor a folder with config.json and model.safetensors"
+        )
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{folder / 'config.json'} cannot be read ({error})") from error
+    if config.get("format") != "adit-weights" or config.get("version") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{folder} holds format {config.get('format')!r} version {config.get('version')!r}; "
+            f"this adit reads 'adit-weights' version {FORMAT_VERSION}"
+        )
+    path = folder / "model.safetensors"
+    tensors = {name: tensor.float() for name, tensor in read_tensors(path).items()}
+    if (digest := hashlib.sha256(path.read_bytes()).hexdigest()) != config["sha256"]:
+        raise CheckpointError(f"{path} is damaged: its sha256 is {digest}, config.json says {config['sha256']}")
+    try:
+        model = GenerationModel(from_dict(VAEConfig, config["vae"]), from_dict(DiTConfig, config["dit"]))
+        model.load_state_dict(tensors)
+        defaults = from_dict(SamplingDefaults, config["sampling"])
+    except (KeyError, RuntimeError, TypeError, InvalidInputError) as error:
+        raise CheckpointError(f"{folder}: weights and config.json do not fit together ({error})") from error
+    counts = {kind: {int(n): int(c) for n, c in table.items()} for kind, table in config["atom_counts"].items()}
+    return Pretrained(
+        name=config["name"], model=model.eval(), defaults=defaults, atom_counts=counts, about=config["about"]
+    )
+
+
+def save_pretrained(folder: str | os.PathLike[str], weights: Pretrained, vae: VAEConfig, dit: DiTConfig) -> None:
+    """Writes `model.safetensors` (half precision) and `config.json`."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "model.safetensors"
+    partial = folder / ".model.safetensors.partial"
+    save_file({k: v.detach().half().contiguous().cpu() for k, v in weights.model.state_dict().items()}, partial)
+    config = {
+        "format": "adit-weights",
+        "version": FORMAT_VERSION,
+        "name": weights.name,
+        "sha256": hashlib.sha256(partial.read_bytes()).hexdigest(),
+        "vae": to_dict(vae),
+        "dit": to_dict(dit),
+        "sampling": to_dict(weights.defaults),
+        "atom_counts": {
+            kind: {str(n): int(c) for n, c in table.items()} for kind, table in weights.atom_counts.items()
+        },
+        "about": dict(weights.about),
+    }
+    partial.replace(path)
+    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")

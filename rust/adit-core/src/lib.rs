@@ -1,0 +1,26 @@
+//! The pure Rust core of adit: numbers in, numbers out, no Python.
+//!
+//! Modules in order of dependency; each uses only those above it:
+//!
+//! 1. [`error`]: the one error type
+//! 2. [`threads`]: thread pools that survive a fork
+//! 3. [`cell`]: 3-vectors, cells of row vectors, Minkowski reduction
+//! 4. [`pack`]: gathering and batching of variable-size systems
+//! 5. [`distances`]: smallest interatomic distances
+//! 6. [`neighbors`]: neighbour lists
+//! 7. [`symmetry`]: Niggli reduction through `moyo`
+//!
+//! Conventions: Angstrom; a cell is three row vectors; fractional f and Cartesian x relate by
+//! x = f @ cell; system k of a pack owns atoms `offsets[k]..offsets[k + 1]`.
+
+#![forbid(unsafe_code)]
+
+pub mod cell;
+pub mod distances;
+pub mod error;
+pub mod neighbors;
+pub mod pack;
+pub mod symmetry;
+pub mod threads;
+
+pub use error::{Error, Result};

@@ -1,0 +1,83 @@
+//! Niggli reduction ends, keeps the lattice, and is idempotent, on every kind of cell.
+
+use adit_core::cell::{self, Matrix, Transform};
+use adit_core::symmetry::{niggli_reduce, niggli_transform};
+use proptest::prelude::*;
+
+fn integer_determinant(m: &Transform) -> i128 {
+    let e = |r: usize, c: usize| i128::from(m[r][c]);
+    e(0, 0) * (e(1, 1) * e(2, 2) - e(1, 2) * e(2, 1)) - e(0, 1) * (e(1, 0) * e(2, 2) - e(1, 2) * e(2, 0))
+        + e(0, 2) * (e(1, 0) * e(2, 1) - e(1, 1) * e(2, 0))
+}
+
+fn matrix(range: std::ops::Range<f64>) -> impl Strategy<Value = Matrix> {
+    prop::array::uniform3(prop::array::uniform3(range))
+}
+
+/// Symmetric cells with noise about as large as the tolerance: where reductions loop for ever.
+fn nearly_symmetric() -> impl Strategy<Value = Matrix> {
+    let entry =
+        prop::sample::select(vec![-1.0, -0.5, 0.0, 0.5, 1.0, 0.866_025_403_784_438_6, -0.866_025_403_784_438_6]);
+    let base = prop::array::uniform3(prop::array::uniform3(entry));
+    (base, matrix(-1.0..1.0), -12.0..-3.0).prop_map(|(mut base, noise, exponent): (Matrix, Matrix, f64)| {
+        for (row, noise) in base.iter_mut().zip(&noise) {
+            *row = cell::scaled(&cell::plus(row, 10f64.powf(exponent), noise), 4.0);
+        }
+        base
+    })
+}
+
+fn check(given: &Matrix) -> std::result::Result<(), TestCaseError> {
+    let Some(transform) = niggli_transform(given) else { return Ok(()) };
+    prop_assert_eq!(integer_determinant(&transform), 1);
+    let new = niggli_reduce(&[*given], Some(1)).unwrap()[0];
+    let lengths = new.map(|row| cell::norm(&row));
+    let slack = 1.0 + 1e-4;
+    prop_assert!(lengths[0] <= lengths[1] * slack && lengths[1] <= lengths[2] * slack, "{lengths:?}");
+    // All angles acute, or none.
+    let products = [(1, 2), (0, 2), (0, 1)].map(|(p, q)| cell::dot(&new[p], &new[q]) / (lengths[p] * lengths[q]));
+    let acute = products.iter().all(|&product| product > -1e-3);
+    prop_assert!(acute || products.iter().all(|&product| product < 1e-3), "{products:?}");
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3000))]
+
+    #[test]
+    fn random_cells(given in matrix(-10.0..10.0)) {
+        check(&given)?;
+    }
+
+    #[test]
+    fn nearly_symmetric_cells(given in nearly_symmetric()) {
+        check(&given)?;
+    }
+
+    #[test]
+    fn needles_and_plates(given in matrix(-10.0..10.0), powers in prop::array::uniform3(-2.5..2.5f64)) {
+        let mut given = given;
+        for (row, power) in given.iter_mut().zip(powers) {
+            *row = cell::scaled(row, 10f64.powf(power));
+        }
+        check(&given)?;
+    }
+
+    #[test]
+    fn any_numbers_end(given in prop::array::uniform3(prop::array::uniform3(any::<f64>()))) {
+        check(&given)?;
+    }
+}
+
+#[test]
+fn a_flat_cell_is_named() {
+    let cube = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
+    let error = niggli_reduce(&[cube, [[1.0, 2.0, 3.0]; 3]], None).unwrap_err();
+    assert!(error.to_string().starts_with("`cells[1]` must"), "{error}");
+}
+
+#[test]
+fn a_left_handed_cell_stays_left_handed() {
+    let new = niggli_reduce(&[[[3.0, 0.0, 0.0], [0.0, 4.0, 0.0], [3.0, 0.0, -5.0]]], None).unwrap()[0];
+    assert!(cell::determinant(&new) < 0.0);
+}

@@ -1,0 +1,29 @@
+//! `adit._rust`: thin wrappers over adit-core, one file for each of its files. They check types
+//! and shapes, release the GIL, compute, and hand the arrays over without copying.
+
+mod arrays;
+mod distances;
+mod neighbors;
+mod pack;
+mod symmetry;
+
+use pyo3::prelude::*;
+
+/// The version of the extension module.
+#[pyfunction]
+fn version() -> &'static str {
+    env!("CARGO_PKG_VERSION")
+}
+
+#[pymodule]
+fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(version, module)?)?;
+    module.add_function(wrap_pyfunction!(neighbors::neighbor_list, module)?)?;
+    module.add_function(wrap_pyfunction!(distances::min_distances, module)?)?;
+    module.add_function(wrap_pyfunction!(pack::gather, module)?)?;
+    module.add_function(wrap_pyfunction!(pack::gather_padded, module)?)?;
+    module.add_function(wrap_pyfunction!(pack::plan_batches, module)?)?;
+    module.add_function(wrap_pyfunction!(pack::bucket_by_size, module)?)?;
+    module.add_function(wrap_pyfunction!(symmetry::niggli_reduce, module)?)?;
+    Ok(())
+}

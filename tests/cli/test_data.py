@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+
+
+def adit_data(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from adit.cli.data import main; main()", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "ADIT_DATA_DIR": str(folder / "cache"), "COLUMNS": "160"},
+        check=False,
+    )
+
+
+def test_prepare_info_and_list(tmp_path: Path) -> None:
+    done = adit_data(
+        tmp_path, "prepare", "mp20", "--source", str(FIXTURES / "mp_20"), "--limit", "20", "--processes", "2"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "40 systems" in done.stdout
+    assert "0 broken entries" in done.stdout
+    shown = adit_data(tmp_path, "info", "mp20")
+    assert shown.returncode == 0, shown.stderr
+    for words in ("train 20, val 20, test 0", "formation_energy_per_atom", "CC-BY-4.0", "█"):
+        assert words in shown.stdout
+    listed = adit_data(tmp_path, "list")
+    assert "qm9" in listed.stdout
+    assert "40" in listed.stdout
+
+
+def test_report_is_named_and_shown(tmp_path: Path) -> None:
+    done = adit_data(tmp_path, "prepare", "mine", "--source", str(FIXTURES / "odd" / "torn.xyz"))
+    assert done.returncode == 0, done.stderr
+    assert "report.csv" in done.stdout
+    assert "truncated: 2 atom lines" in adit_data(tmp_path, "info", "mine").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["prepare", "nosuch"], "unknown data set 'nosuch'"),
+        (["prepare", "mp20", "--source", "/no/such/place"], "/no/such/place does not exist"),
+        (["prepare", "mine", "--source", str(FIXTURES / "odd" / "page.cif")], "page.cif is a web page"),
+        (["prepare", "geom", "--source", str(FIXTURES)], "--allow-pickle"),
+        (["info", "nosuch"], "adit-data prepare nosuch"),
+        (["prepare", "mp20", "--source", str(FIXTURES / "mp_20"), "--out", "/proc/adit"], "/proc/adit"),
+    ],
+)
+def test_errors_are_one_line_and_exit_code_2(tmp_path: Path, arguments: list[str], words: str) -> None:
+    done = adit_data(tmp_path, *arguments)
+    assert done.returncode == 2
+    last = done.stderr.strip().splitlines()
+    assert words in last[-1]
+    assert last[-1].startswith("error: ")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [["prepare"], ["prepare", "qm9", "--limit", "0"], ["prepare", "qm9", "--processes", "x"]]
+)
+def test_bad_options_exit_with_2(tmp_path: Path, arguments: list[str]) -> None:
+    assert adit_data(tmp_path, *arguments).returncode == 2
+
+
+def test_import_is_light() -> None:
+    heavy = ("torch", "rdkit", "pymatgen", "ase", "spglib", "pooch", "requests")
+    code = f"import sys, adit.cli.data, adit.convert, adit.data; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
