@@ -90,6 +90,8 @@ class FlowConfig:
     """Flow matching in latent space."""
 
     time_sampling: str = "uniform"
+    time_mean: float = 0.0
+    time_std: float = 1.0
     weight_cap: float = 0.9
     label_dropout: float = 0.1
     self_conditioning: float = 0.5

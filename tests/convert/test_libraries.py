@@ -79,9 +79,9 @@ def test_random_blobs_end_quickly_and_never_raise(elements: tuple[int, ...]) -> 
     for count in (0, 1, 40, 181, 400):
         for density in (0.5, 2.0):
             positions = rng.uniform(0, (count * density * 8) ** (1 / 3), (count, 3))
-            start = time.perf_counter()
+            start = time.process_time()
             mol = to_rdkit(AtomicSystem(rng.choice(elements, count), positions))
-            assert time.perf_counter() - start < 5
+            assert time.process_time() - start < 5
             assert mol.GetNumAtoms() == count
             assert mol.GetProp("adit_bonds") in ("orders", "connectivity")
 
@@ -89,9 +89,9 @@ def test_random_blobs_end_quickly_and_never_raise(elements: tuple[int, ...]) -> 
 def test_bare_carbon_frames_end_quickly() -> None:
     for atoms in (ase.build.molecule("C60"), ase.build.graphene(size=(6, 6, 1))):
         atoms.pbc = False
-        start = time.perf_counter()
+        start = time.process_time()
         mol = to_rdkit(from_ase(atoms))
-        assert time.perf_counter() - start < 5
+        assert time.process_time() - start < 5
         assert mol.GetNumBonds() > len(atoms)
 
 

@@ -81,9 +81,9 @@ def test_sdf_has_bonds_and_properties(tmp_path: Path, tiny: PackedDataset) -> No
 def test_strange_molecules_are_written_too(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     blobs = [AtomicSystem(rng.choice([1, 6, 7, 92], n), rng.uniform(0, 3, (n, 3))) for n in (1, 2, 30, 120)]
-    start = time.perf_counter()
+    start = time.process_time()
     assert write(tmp_path / "x.sdf", blobs) == 4
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
     assert [len(system) for system in read(tmp_path / "x.sdf")] == [1, 2, 30, 120]
 
 

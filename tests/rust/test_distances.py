@@ -116,7 +116,7 @@ def test_one_bad_system_does_not_spoil_the_others(bad):
     st.lists(st.floats(), min_size=9, max_size=9),
     st.booleans(),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_any_numbers_end_in_a_number_or_nan(points, cell, periodic):
     positions = np.array(points, dtype=np.float32).reshape(-1, 3)
     result = _rust.min_distances(

@@ -4,7 +4,7 @@ import matscipy.neighbours
 import numpy as np
 import pytest
 import vesin
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 from pymatgen.optimization.neighbors import find_points_in_spheres
@@ -215,12 +215,13 @@ coordinates = st.lists(st.lists(finite, min_size=3, max_size=3), max_size=8)
 @settings(max_examples=150, deadline=None)
 def test_any_input_gives_a_symmetric_list_or_the_one_error(points, cell, pbc, cutoff):
     positions, cell = np.array(points, dtype=float).reshape(-1, 3), np.array(cell, dtype=float).reshape(3, 3)
+    # The product of the face distances, at most: keeps the lists short.
+    heights = 1.0 / np.linalg.norm(np.linalg.pinv(cell), axis=0).clip(1e-9)
+    assume(np.prod(2 * cutoff / heights[list(pbc)] + 1) < 3000)
     try:
-        table = ours(positions, cell, pbc, cutoff, "brute") if len(positions) < 200 else None
+        table = ours(positions, cell, pbc, cutoff, "brute")
     except InvalidInputError as error:
         assert "`" in str(error) or "limit" in str(error)
-        return
-    if len(table) > 20_000:
         return
     assert np.array_equal(table, ours(positions, cell, pbc, cutoff, "cells"))
     assert np.array_equal(table, pairs(table[:, 1], table[:, 0], -table[:, 2:]))

@@ -1,5 +1,7 @@
 """Gathering and batching against plain numpy."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -91,7 +93,7 @@ def test_gather_refuses_by_name(change, named):
 @pytest.mark.parametrize("width", [4, 0, -1, 2**62, 10**30, 2.5, None])
 def test_width_is_refused_by_name(width):
     offsets, numbers, positions = pack([3, 0, 5])
-    with pytest.raises(InvalidInputError, match="`width`|atoms in one batch"):
+    with pytest.raises(InvalidInputError, match=r"`width`|atoms in one batch"):
         _rust.gather_padded(offsets, np.arange(3), numbers, positions, width)
 
 
@@ -109,7 +111,7 @@ def test_batches_keep_order_and_limits_and_are_as_full_as_they_go(sizes, random,
     assert cuts[0] == 0
     assert cuts[-1] == len(order)
     assert (np.diff(cuts) > 0).all()
-    for start, stop in zip(cuts, cuts[1:], strict=False):
+    for start, stop in pairwise(cuts):
         atoms = sum(sizes[k] for k in order[start:stop])
         assert atoms <= budget
         assert stop - start <= most

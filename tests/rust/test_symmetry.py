@@ -98,7 +98,7 @@ def test_no_cells():
     assert _rust.niggli_reduce(np.zeros((0, 3, 3))).shape == (0, 3, 3)
 
 
-@pytest.mark.parametrize("bad", [np.zeros((3, 3)), np.ones((3, 3)), np.full((3, 3), np.nan), np.eye(3) * np.inf])
+@pytest.mark.parametrize("bad", [np.zeros((3, 3)), np.ones((3, 3)), np.full((3, 3), np.nan), np.full((3, 3), np.inf)])
 def test_a_cell_without_volume_is_named(bad):
     cells = np.array([np.eye(3), np.eye(3), bad])
     with pytest.raises(InvalidInputError, match=r"`cells\[2\]`"):
@@ -106,7 +106,7 @@ def test_a_cell_without_volume_is_named(bad):
 
 
 @given(st.lists(st.floats(), min_size=9, max_size=9))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_any_numbers_are_reduced_or_refused(numbers):
     cell = np.array(numbers).reshape(1, 3, 3)
     try:

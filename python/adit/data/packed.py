@@ -129,8 +129,18 @@ class PackedDataset:
         )
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes the data set as a folder of .npy files; the folder appears at once or not at all."""
+        """Writes the data set as a folder of .npy files; the folder appears at once or not at all.
+
+        An earlier data set there is replaced.
+
+        Raises:
+            InvalidInputError: the folder holds something else, or a property's name cannot be a file's.
+        """
         folder = Path(folder)
+        if folder.exists() and not (folder / "meta.json").is_file():
+            raise InvalidInputError(f"{folder} exists and is not a prepared data set; choose another folder or remove it")
+        if bad := [name for name in self.properties if Path(name).name != name or name.startswith(".")]:
+            raise InvalidInputError(f"property names must be plain file names; got {bad[0]!r}")
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
         shutil.rmtree(partial, ignore_errors=True)

@@ -42,12 +42,22 @@ def flow_loss(predicted: Tensor, data: Tensor, t: Tensor, weight_cap: float) -> 
     return (predicted - data).square().mean((1, 2)) / out.square()
 
 
-def sample_times(count: int, kind: str, generator: torch.Generator | None, device: torch.device | None) -> Tensor:
-    """(count,) times in [0.01, 0.99]: "uniform", or "logit-normal" (Esser 2024, arXiv 2403.03206)."""
+def sample_times(
+    count: int,
+    kind: str,
+    generator: torch.Generator | None,
+    device: torch.device | None,
+    mean: float = 0.0,
+    std: float = 1.0,
+) -> Tensor:
+    """(count,) times in [0.01, 0.99]: "uniform", or "logit-normal" (Esser 2024, arXiv 2403.03206).
+
+    The logit of t is the logarithm of the signal-to-noise amplitude; `mean` and `std` are its moments.
+    """
     if kind == "uniform":
         t = torch.rand(count, generator=generator, device=device)
     elif kind == "logit-normal":
-        t = torch.randn(count, generator=generator, device=device).sigmoid()
+        t = (mean + std * torch.randn(count, generator=generator, device=device)).sigmoid()
     else:
         from adit.errors import InvalidInputError
 

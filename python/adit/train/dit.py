@@ -27,9 +27,9 @@ class DiTLoss:
 
     def __call__(self, batch: SystemBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         config, device, count = self.config, batch.cartesian.device, batch.n_systems
-        data = self.latents(augment(batch, generator), generator)
+        data = self.latents(augment(batch, generator))
         noise = torch.randn(data.shape, generator=generator, device=device)
-        t = sample_times(count, config.time_sampling, generator, device)
+        t = sample_times(count, config.time_sampling, generator, device, config.time_mean, config.time_std)
         label = torch.where(batch.periodic, CRYSTAL, MOLECULE)
         drop = torch.rand(count, generator=generator, device=device) < config.label_dropout
         label = torch.where(drop, NULL, label)
@@ -44,6 +44,6 @@ class DiTLoss:
         return flow_loss(predicted, data, t, config.weight_cap), {"error": error}
 
     @torch.no_grad()
-    def latents(self, batch: SystemBatch, generator: torch.Generator) -> Tensor:
-        """Normalised samples of the posterior, (B, N, L)."""
-        return self.vae.encode(batch, generator)
+    def latents(self, batch: SystemBatch) -> Tensor:
+        """Normalised latents, (B, N, L): the posterior's mean, since its noise only blurs the target."""
+        return self.vae.encode(batch)

@@ -132,12 +132,13 @@ fn shorten(rows: &mut Matrix, transform: &mut Transform, k: usize, terms: &[(usi
     }
     rows[k] = new;
     for &(other, factor) in terms {
-        for axis in 0..3 {
-            let entry = transform[k][axis] as f64 + factor * transform[other][axis] as f64;
-            if entry.abs() > MAX_ENTRY {
+        let addend = transform[other];
+        for (entry, addend) in transform[k].iter_mut().zip(addend) {
+            let new = *entry as f64 + factor * addend as f64;
+            if !(new.abs() <= MAX_ENTRY) {
                 return None;
             }
-            transform[k][axis] = entry as i64;
+            *entry = new as i64;
         }
     }
     Some(true)

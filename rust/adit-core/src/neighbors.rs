@@ -20,8 +20,6 @@ const BRUTE_LIMIT: usize = 16;
 /// Candidates are sought this much further out than the cutoff, to be safe from rounding.
 const SLACK: f64 = 1e-9;
 
-const FEWER: &str = "Use a smaller cutoff or split the system";
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Algorithm {
     /// Brute force up to 16 atoms, cell lists beyond.
@@ -74,6 +72,7 @@ pub fn neighbor_list(
     if positions.is_empty() {
         return Ok(Pairs::default());
     }
+    let images = image_cells(&frame, cutoff)?;
     let expected = expected_pairs(positions.len(), &frame, cutoff)?;
     refuse_too_far(positions, &frame)?;
     let brute = match algorithm {
@@ -87,31 +86,41 @@ pub fn neighbor_list(
     }
     let largest = positions.iter().flatten().fold(0.0_f64, |largest, x| largest.max(x.abs()));
     let reach = cutoff * (1.0 + SLACK) + 64.0 * f64::EPSILON * largest;
-    let mut judge =
-        Judge { positions, cell, cutoff, half, found: Vec::new(), order: Vec::new(), pairs: Pairs::default() };
-    judge.reserve(if half { expected / 2 } else { expected });
-    if brute { brute::search(&mut judge, &frame, reach) } else { bins::search(&mut judge, &frame, reach) }?;
+    let search = if brute { brute::search } else { bins::search };
+    let mut judge = Judge::new(positions, cell, cutoff, half);
+    if images * (positions.len() as f64).powi(2) > MAX_PAIRS as f64 {
+        judge.counted = Some(0);
+        search(&mut judge, &frame, reach)?;
+        judge.counted = None;
+    }
+    judge.reserve(if half { expected / 2 } else { expected })?;
+    search(&mut judge, &frame, reach)?;
     Ok(judge.pairs)
 }
 
-/// How many pairs evenly spread atoms have; 0 where that is unknown. Refuses what is too large.
+fn too_large(what: &'static str, got: f64, limit: usize) -> Error {
+    Error::TooLarge { what, got: format!("about {got:.1e}"), limit, remedy: "Use a smaller cutoff or split the system" }
+}
+
+/// How many image cells hold all that is within the cutoff of the cell.
+fn image_cells(frame: &Frame, cutoff: f64) -> Result<f64> {
+    let along = |k: usize| if frame.periodic[k] { 2.0 * (cutoff / frame.heights[k]).ceil() + 1.0 } else { 1.0 };
+    let images = along(0) * along(1) * along(2);
+    if images <= MAX_IMAGES as f64 {
+        Ok(images)
+    } else {
+        Err(too_large("image cells within the cutoff", images, MAX_IMAGES))
+    }
+}
+
+/// How many pairs evenly spread atoms have; 0 where that is unknown.
 fn expected_pairs(atoms: usize, frame: &Frame, cutoff: f64) -> Result<usize> {
-    let too_large = |what, got: f64, limit| {
-        if got <= limit as f64 {
-            return Ok(());
-        }
-        Err(Error::TooLarge { what, got: format!("about {got:.1e}"), limit, remedy: FEWER })
-    };
-    let images: f64 =
-        (0..3).filter(|&k| frame.periodic[k]).map(|k| 2.0 * (cutoff / frame.heights[k]).ceil() + 1.0).product();
-    too_large("image cells within the cutoff", images, MAX_IMAGES)?;
     if frame.periodic != [true; 3] {
         return Ok(0);
     }
     let sphere = 4.0 / 3.0 * std::f64::consts::PI * cutoff.powi(3);
     let pairs = atoms as f64 * sphere * atoms as f64 / cell::determinant(&frame.rows).abs();
-    too_large("pairs of neighbours", pairs, MAX_PAIRS)?;
-    Ok(pairs as usize)
+    if pairs <= MAX_PAIRS as f64 { Ok(pairs as usize) } else { Err(too_large("pairs of neighbours", pairs, MAX_PAIRS)) }
 }
 
 /// Keeps all shifts small enough for i64 arithmetic.
@@ -144,6 +153,8 @@ struct Judge<'a> {
     cell: Matrix,
     cutoff: f64,
     half: bool,
+    /// Pairs so far in a first pass that only counts; `None` when they are written down.
+    counted: Option<usize>,
     /// Neighbours of one atom, as they were found.
     found: Vec<Found>,
     /// j and place in `found`, to sort by.
@@ -151,14 +162,21 @@ struct Judge<'a> {
     pairs: Pairs,
 }
 
-impl Judge<'_> {
-    fn reserve(&mut self, expected: usize) {
+impl<'a> Judge<'a> {
+    fn new(positions: &'a [Vec3], cell: Matrix, cutoff: f64, half: bool) -> Self {
+        let (found, order, pairs) = (Vec::new(), Vec::new(), Pairs::default());
+        Self { positions, cell, cutoff, half, counted: None, found, order, pairs }
+    }
+
+    fn reserve(&mut self, expected: usize) -> Result<()> {
         let room = expected + expected / 16;
-        self.pairs.i.reserve(room);
-        self.pairs.j.reserve(room);
-        self.pairs.shifts.reserve(3 * room);
-        self.pairs.distances.reserve(room);
-        self.pairs.vectors.reserve(3 * room);
+        let pairs = &mut self.pairs;
+        (pairs.i.try_reserve(room))
+            .and_then(|()| pairs.j.try_reserve(room))
+            .and_then(|()| pairs.shifts.try_reserve(3 * room))
+            .and_then(|()| pairs.distances.try_reserve(room))
+            .and_then(|()| pairs.vectors.try_reserve(3 * room))
+            .map_err(|_| too_large("pairs of neighbours", expected as f64, MAX_PAIRS))
     }
 
     /// The shift is in units of the cell as given. The difference comes first, so that (i, j, S)
@@ -180,6 +198,11 @@ impl Judge<'_> {
     /// Writes the neighbours that were found of atom i, sorted by (j, shift).
     fn flush(&mut self, i: usize) -> Result<()> {
         self.check_size()?;
+        if let Some(count) = &mut self.counted {
+            *count += self.found.len();
+            self.found.clear();
+            return Ok(());
+        }
         for pair in &self.found {
             if let Some(s) = pair.shift.iter().find(|&&s| i32::try_from(s).is_err()) {
                 return Err(Error::entry(
@@ -216,12 +239,8 @@ impl Judge<'_> {
     }
 
     fn check_size(&self) -> Result<()> {
-        let count = self.pairs.i.len() + self.found.len();
-        if count <= MAX_PAIRS {
-            return Ok(());
-        }
-        let got = format!("over {MAX_PAIRS}");
-        Err(Error::TooLarge { what: "pairs of neighbours", got, limit: MAX_PAIRS, remedy: FEWER })
+        let count = self.counted.unwrap_or(self.pairs.i.len()) + self.found.len();
+        if count <= MAX_PAIRS { Ok(()) } else { Err(too_large("pairs of neighbours", count as f64, MAX_PAIRS)) }
     }
 }
 

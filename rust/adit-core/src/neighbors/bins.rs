@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Judge, original};
+use super::{Judge, MAX_PAIRS, original};
 use crate::cell::{self, Frame, Vec3};
 use crate::error::Result;
 
@@ -117,6 +117,20 @@ impl Bins {
         (0..count).map(around).collect()
     }
 
+    /// How many distances will be computed: no list is longer.
+    fn candidates(&self, runs: &[Vec<Vec<Run>>; 3]) -> u64 {
+        let mut sum = 0;
+        for home in &self.home {
+            let [xs, ys, zs] = std::array::from_fn(|k| &runs[k][home[k] as usize]);
+            for x in xs.iter().flat_map(|run| run.first..=run.last) {
+                for y in ys.iter().flat_map(|run| run.first..=run.last) {
+                    sum += zs.iter().map(|&run| self.column(x, y, run).len() as u64).sum::<u64>();
+                }
+            }
+        }
+        sum
+    }
+
     /// Places of the atoms in a column of bins along the last axis.
     fn column(&self, x: i64, y: i64, run: Run) -> Range<usize> {
         self.starts[self.flat([x, y, run.first])]..self.starts[self.flat([x, y, run.last]) + 1]
@@ -138,11 +152,15 @@ pub fn search(judge: &mut Judge, frame: &Frame, reach: f64) -> Result<()> {
     let squared = reach * reach;
     let bins = Bins::new(judge.positions, frame, reach);
     let runs: [_; 3] = std::array::from_fn(|axis| bins.runs(frame, axis));
+    if judge.counted.is_some() && bins.candidates(&runs) <= MAX_PAIRS as u64 {
+        return Ok(());
+    }
     for (i, (home, turns)) in bins.home.iter().zip(&bins.turns).enumerate() {
         let p = bins.points[bins.places[i]];
         for &xs in &runs[0][home[0] as usize] {
             for &ys in &runs[1][home[1] as usize] {
                 for &zs in &runs[2][home[2] as usize] {
+                    judge.check_size()?;
                     let image = [xs.image, ys.image, zs.image];
                     let away = cell::sub(&p, &cell::combine(&image.map(|s| s as f64), &frame.rows));
                     for (x, y) in (xs.first..=xs.last).flat_map(|x| (ys.first..=ys.last).map(move |y| (x, y))) {

@@ -1,0 +1,363 @@
+"""`adit-gen`: invents molecules and crystals, and writes them as they are made."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Generator as Blocks
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperCommand
+
+from adit.cli.common import run
+from adit.cli.gen_options import DEFAULT_WEIGHTS, SOLVERS, Options, Target, check_writable, find_weights, parse_atoms
+from adit.cli.gen_options import targets as parse_targets
+from adit.cli.gen_output import Outputs, Run, prepare, read_back
+from adit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from adit.eval.summary import Summary
+    from adit.generate import Generator
+    from adit.system import AtomicSystem
+
+GIVE_UP_AFTER, GIVE_UP_BELOW = 1000, 0.01
+"""--valid-only stops if, after so many samples, less than this share is valid."""
+
+_UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # click's, which recent versions of typer carry inside
+
+
+class _OneLine(TyperCommand):
+    """A command that refuses words it cannot parse in one line, as it refuses everything else."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except _UsageError as error:
+            raise InvalidInputError(f"{error.format_message()} See adit-gen --help") from error  # type: ignore[attr-defined]
+
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"adit {_version('adit')}")
+        raise typer.Exit
+
+
+@app.command(cls=_OneLine)
+def generate(
+    system: Annotated[str, typer.Option(metavar="KIND", help="molecule or crystal.")] = "molecule",
+    n: Annotated[int, typer.Option("--n", "-n", help="How many.")] = 100,
+    out: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH",
+            help="Where to: .sdf, .xyz, .extxyz, .cif, .zip (of CIFs), or a folder/ of CIFs. May be given several "
+            "times. Default: molecules.sdf or crystals.extxyz.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same machine, same files.")] = 0,
+    steps: Annotated[int | None, typer.Option(help="Solver steps; default: as the weights say.")] = None,
+    solver: Annotated[str | None, typer.Option(metavar="NAME", help=f"{', '.join(SOLVERS)}; default: same.")] = None,
+    cfg: Annotated[float | None, typer.Option(help="Scale of guidance, 1 is none; default: same.")] = None,
+    atoms: Annotated[
+        str | None, typer.Option(metavar="N or MIN-MAX", help="Atoms in each; default: as in the training set.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Samples made together; default: automatic.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="CPU threads; default: as torch chooses.")] = None,
+    weights: Annotated[str, typer.Option(metavar="NAME or FOLDER", help="Trained weights.")] = DEFAULT_WEIGHTS,
+    valid_only: Annotated[bool, typer.Option("--valid-only", help="Keep valid ones only, and go on to n.")] = False,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write a summary with all options as JSON.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page of 3D structures.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    progress: Annotated[
+        bool | None, typer.Option("--progress/--no-progress", help="Progress bar; default: on a terminal.")
+    ] = None,
+    _version_: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Invents molecules or crystals, writes them as they are made, and says how good they are.
+
+    Ctrl-C keeps what is finished; the same command with --resume goes on.
+    """
+    options = Options(
+        system=system,
+        n=n,
+        out=tuple(out or ()),
+        seed=seed,
+        steps=steps,
+        solver=solver,
+        cfg=cfg,
+        atoms=parse_atoms(atoms),
+        batch_size=batch_size,
+        device=device,
+        threads=threads,
+        weights=weights,
+        valid_only=valid_only,
+    )
+    places = parse_targets(options)
+    for name, path in (("--json", json_path), ("--report", report)):
+        if path is not None:
+            check_writable(name, path)
+            if path.is_dir() or path.resolve() in [target.path.resolve() for target in places]:
+                raise InvalidInputError(f"{name} {path}: is a folder or an output. Choose another name")
+    folder, sha256 = find_weights(weights)
+    state = prepare(options, sha256, places, resume=resume, overwrite=overwrite)
+    console = _console(progress, quiet)
+    begin = time.perf_counter()
+    if state.finished and all(target.exists() for target in places):
+        print("finished already; nothing to generate", file=sys.stderr)
+    else:
+        _generate(options, folder, places, state, console)
+    made = time.perf_counter()
+    if quiet and json_path is None and report is None:
+        return
+    with _status(console, "judging"):
+        systems, broken = read_back(places)
+        if len(systems) + len(broken) != state.count:
+            raise InvalidInputError(
+                f"{places[0].path} and the other outputs hold {len(systems) + len(broken):,} samples where "
+                f"{state.count:,} were written; they were changed. Start again with --overwrite"
+            )
+        summary = _summarise(systems)
+    times = {"this command": made - begin, "sampling and writing": state.seconds, "judging": time.perf_counter() - made}
+    if json_path is not None:
+        figures = _figures(state, places, summary, broken, times)
+        json_path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    if report is not None:
+        from adit.eval.report import write_html
+
+        with _status(console, "writing the report"):
+            subtitle = f"adit {_version('adit')}, weights {weights}, seed {seed}"
+            write_html(report, systems, title=f"{state.count:,} {_noun(options)}", subtitle=subtitle, summary=summary)
+    if not quiet:
+        files = [*(target.path for target in places), *(path for path in (json_path, report) if path is not None)]
+        _print_table(options, state, summary, broken, files)
+
+
+def _generate(options: Options, folder: Path, places: list[Target], state: Run, console: Console) -> None:
+    """Makes what is missing.
+
+    Raises:
+        typer.Exit: interrupted (130), or hardly any sample is valid (1); says so.
+    """
+    with _status(console, "loading weights"):
+        import torch
+
+        from adit.generate import Generator
+
+        generator = Generator.from_pretrained(folder, device=options.device, threads=options.threads)
+    block = generator.block_size(options.batch_size)
+    if options.valid_only and options.batch_size is None:
+        block = min(block, max(16, 2 * options.n))
+    place = {
+        "block": block,
+        "device": str(generator.device),
+        "adit": _version("adit"),
+        "torch": str(torch.__version__),
+    }
+    for difference in state.settle(place):
+        print(f"warning: {difference}; samples may differ in their last digits from one run's", file=sys.stderr)
+    try:
+        with (
+            Outputs(state, places, options.n) as outputs,
+            ThreadPoolExecutor(1) as pool,
+            closing(_blocks(generator, options, state, console)) as blocks,
+        ):
+            # A block is written, its bonds perceived, while the next one is made.
+            writing: Future[None] | None = None
+            for systems in blocks:
+                if writing is not None:
+                    writing.result()
+                writing = pool.submit(outputs.add, systems)
+            if writing is not None:
+                writing.result()
+            outputs.finish()
+    except KeyboardInterrupt:
+        names = ", ".join(str(target.path) for target in places)
+        words = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]
+        _leave(
+            130,
+            f"interrupted: {state.count:,} of {options.n:,} {_noun(options)} are in {names}. To go on: "
+            f"{shlex.join(['adit-gen', *words, '--resume'])}",
+        )
+
+
+def _blocks(
+    generator: Generator, options: Options, state: Run, console: Console
+) -> Blocks[list[AtomicSystem], None, None]:
+    """The blocks to write, from where the run stands, with a progress bar."""
+    block = int(state.place["block"])
+    kept, drawn = state.count, state.drawn
+    with _bar(console, kept, options) as advance:
+        stream = generator.stream(
+            None if options.valid_only else options.n,
+            options.system,
+            start=len(state.written) * block,
+            seed=options.seed,
+            steps=options.steps,
+            solver=options.solver,
+            cfg=options.cfg,
+            atoms=options.atoms,
+            batch_size=block,
+        )
+        while kept < options.n:
+            if options.valid_only and drawn >= GIVE_UP_AFTER and kept < GIVE_UP_BELOW * drawn:
+                _leave(
+                    1,
+                    f"stopped: only {kept:,} of {drawn:,} samples are valid, less than {GIVE_UP_BELOW:.0%}; they are "
+                    "kept. Try other --weights, more --steps or another --solver, or leave out --valid-only",
+                )
+            systems = next(stream)
+            drawn += len(systems)
+            if options.valid_only:
+                systems = _valid(systems, options.system)[: options.n - kept]
+            kept += len(systems)
+            advance(kept, drawn)
+            yield systems
+
+
+def _valid(systems: list[AtomicSystem], system: str) -> list[AtomicSystem]:
+    """Molecules in one piece with bonds that RDKit accepts; crystals valid in structure and composition."""
+    if system == "molecule":
+        from adit.eval.molecules import connected, validity
+
+        good = [entry is not None for entry in validity(systems)] & connected(systems)
+    else:
+        from adit.eval.crystals import compositional_validity, structural_validity
+
+        good = structural_validity(systems) & compositional_validity(systems)
+    return [entry for entry, keep in zip(systems, good.tolist(), strict=True) if keep]
+
+
+def _summarise(systems: list[AtomicSystem]) -> Summary:
+    from adit.eval.summary import summarise
+
+    return summarise(systems)
+
+
+def _figures(
+    state: Run, places: list[Target], summary: Summary, broken: list[str], times: dict[str, float]
+) -> dict[str, Any]:
+    """The content of --json."""
+    libraries = ("adit", "torch", "numpy", "rdkit", "pymatgen", "ase", "smact")
+    return {
+        "command": ["adit-gen", *sys.argv[1:]],
+        "options": state.options,
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in libraries}},
+        "device": state.place["device"],
+        "block": state.place["block"],
+        "files": [str(target.path) for target in places],
+        "written": state.count,
+        "drawn": state.drawn,
+        "seconds": {name: round(value, 3) for name, value in times.items()},
+        "samples_per_second": round(state.drawn / state.seconds, 3) if state.seconds else None,
+        "unreadable": broken,
+        **summary.to_dict(),
+    }
+
+
+def _print_table(options: Options, state: Run, summary: Summary, broken: list[str], files: list[Path]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    rows = summary.rows()
+    if broken:
+        rows.append(("unreadable entries", f"{len(broken):,}"))
+    if options.valid_only:
+        rows.append(("kept of drawn (valid only)", f"{state.count:,} of {state.drawn:,}"))
+    rows += [("seconds", f"{state.seconds:.1f}"), ("samples a second", f"{state.drawn / max(state.seconds, 1e-9):.3g}")]
+    rows += [("written", str(path)) for path in files]
+    table = Table(title=f"adit-gen: {_noun(options)}", title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(justify="right", overflow="fold")
+    for name, value in rows:
+        table.add_row(name, value)
+    Console().print(table, markup=False)
+
+
+def _console(progress: bool | None, quiet: bool) -> Console:
+    """Where progress is shown: stderr, if that is a terminal or it is asked for."""
+    from rich.console import Console
+
+    shown = sys.stderr.isatty() if progress is None else progress
+    return Console(stderr=True, force_terminal=True) if shown and not quiet else Console(stderr=True, quiet=True)
+
+
+@contextmanager
+def _status(console: Console, text: str) -> Iterator[None]:
+    if console.quiet:
+        yield
+    else:
+        with console.status(text):
+            yield
+
+
+@contextmanager
+def _bar(console: Console, done: int, options: Options) -> Iterator[Any]:
+    """A progress bar; the function it gives takes how many are kept and how many were drawn."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+    )
+    start, first = time.perf_counter(), done
+    with Progress(*columns, console=console, disable=console.quiet) as bar:
+        task = bar.add_task(_noun(options), total=options.n, completed=done, rate="")
+
+        def advance(kept: int, drawn: int) -> None:
+            rate = (kept - first) / (time.perf_counter() - start)
+            left = f", {_duration((options.n - kept) / rate)} left" if rate and kept < options.n else ""
+            share = f", {kept / drawn:.0%} valid" if options.valid_only else ""
+            bar.update(task, completed=kept, rate=f"{rate:.3g}/s{share}{left}")
+
+        yield advance
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def _noun(options: Options) -> str:
+    return "molecules" if options.system == "molecule" else "crystals"
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _leave(code: int, line: str) -> NoReturn:
+    print(line, file=sys.stderr)
+    raise typer.Exit(code)
+
+
+def main() -> None:
+    """Entry point of `adit-gen`."""
+    run(app)

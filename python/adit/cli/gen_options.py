@@ -1,0 +1,207 @@
+"""The options of `adit-gen`, checked without loading torch: a mistake costs no seconds."""
+
+from __future__ import annotations
+
+import glob
+import json
+import math
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import adit
+from adit.convert.writers import SUFFIXES
+from adit.errors import CheckpointError, InvalidInputError
+
+# As in adit.generate and adit.flow.solver, which load torch; a test compares them.
+SYSTEMS = ("molecule", "crystal")
+SOLVERS = ("euler", "heun", "dpm++", "ancestral")
+DEFAULT_WEIGHTS = "joint-tiny"
+DEFAULT_OUT = {"molecule": "molecules.sdf", "crystal": "crystals.extxyz"}
+
+_MAX_SEED = 2**63 - 1
+_MAX_ATOMS = 2048
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A place to write to.
+
+    Attributes:
+        given: the value of --out.
+        path: the file or folder that `adit.convert.open_writer` makes of it.
+        kind: the suffix; "folder" for a folder of CIFs.
+    """
+
+    given: str
+    path: Path
+    kind: str
+
+    @property
+    def pattern(self) -> str:
+        """Glob of the CIFs in a folder that adit writes."""
+        return f"{glob.escape(self.path.resolve().name)}_*.cif"
+
+    @property
+    def record(self) -> Path:
+        """The record of the run that made it: in the folder, or beside the file."""
+        if self.kind == "folder":
+            return self.path / ".adit-gen.json"
+        return self.path.with_name(f".{self.path.name}.adit-gen.json")
+
+    def exists(self) -> bool:
+        """Whether something stands there that a new run would replace."""
+        if self.kind == "folder":
+            return self.path.is_dir() and any(True for _ in self.path.glob("*.cif"))
+        return self.path.exists() or self.path.with_name(f"{self.path.name}.partial").exists()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What decides the samples; see `adit-gen --help`. `atoms` is parsed by `parse_atoms`.
+
+    Raises:
+        InvalidInputError: an option is out of range or unknown; names it.
+    """
+
+    system: str
+    n: int
+    out: tuple[str, ...]
+    seed: int
+    steps: int | None
+    solver: str | None
+    cfg: float | None
+    atoms: int | tuple[int, int] | None
+    batch_size: int | None
+    device: str
+    threads: int | None
+    weights: str
+    valid_only: bool
+
+    def __post_init__(self) -> None:
+        if self.system not in SYSTEMS:
+            raise InvalidInputError(f"--system: unknown system {self.system!r}; known: {', '.join(SYSTEMS)}")
+        if self.solver is not None and self.solver not in SOLVERS:
+            raise InvalidInputError(f"--solver: unknown solver {self.solver!r}; known: {', '.join(SOLVERS)}")
+        counts = {"--n": self.n, "--steps": self.steps, "--batch-size": self.batch_size, "--threads": self.threads}
+        for name, value in counts.items():
+            if value is not None and value < 1:
+                raise InvalidInputError(f"{name} must be at least 1; got {value}")
+        if not 0 <= self.seed <= _MAX_SEED:
+            raise InvalidInputError(f"--seed must be a whole number from 0 to {_MAX_SEED}; got {self.seed}")
+        if self.cfg is not None and not math.isfinite(self.cfg):
+            raise InvalidInputError(f"--cfg must be a finite number (1 is no guidance); got {self.cfg}")
+        if not _DEVICE.fullmatch(self.device):
+            raise InvalidInputError(f"--device must be auto, cpu, cuda, cuda:N or mps; got {self.device!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON would give them back."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def parse_atoms(text: str | None) -> int | tuple[int, int] | None:
+    """`18`, or a range `5-20` or `5:20`.
+
+    Raises:
+        InvalidInputError: it is neither, or the range is inverted.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"\s*([0-9]{1,9})\s*(?:[-:]\s*([0-9]{1,9})\s*)?", text)
+    if match is None:
+        raise InvalidInputError(f"--atoms must be a number or a range such as 18, 5-20 or 5:20; got {text!r}")
+    low, high = int(match[1]), int(match[2] or match[1])
+    if low > high:
+        raise InvalidInputError(f"--atoms: the range {text!r} is inverted; did you mean {high}-{low}?")
+    if low < 1 or high > _MAX_ATOMS:
+        raise InvalidInputError(f"--atoms must lie in 1 to {_MAX_ATOMS}; got {text!r}")
+    return low if match[2] is None else (low, high)
+
+
+def targets(options: Options) -> list[Target]:
+    """Where the samples go, one for each --out.
+
+    Raises:
+        InvalidInputError: the format is unknown or cannot hold such a system, the place cannot be
+            written, or one place is named twice.
+    """
+    found = [_target(text, options) for text in options.out or (DEFAULT_OUT[options.system],)]
+    places = [target.path.resolve() for target in found]
+    for index, target in enumerate(found):
+        if places[index] in places[:index]:
+            raise InvalidInputError(f"--out {target.given}: named twice")
+        check_writable("--out", target.path)
+    return found
+
+
+def _target(text: str, options: Options) -> Target:
+    path = Path(text)
+    suffix = path.suffix.lower()
+    if not text.strip():
+        raise InvalidInputError("--out needs the name of a file or folder; got an empty one")
+    if text.endswith(("/", os.sep)) or path.is_dir() or not suffix:
+        kind = "folder"
+    elif suffix not in SUFFIXES:
+        raise InvalidInputError(f"--out {text}: unknown format {suffix!r}; known: {', '.join(SUFFIXES)}, or a folder/")
+    elif suffix == ".cif" and options.n != 1:
+        path, kind = path.with_suffix(""), "folder"
+    else:
+        kind = suffix
+    if options.system == "crystal" and kind == ".sdf":
+        raise InvalidInputError(f"--out {text}: an SDF holds molecules; write crystals as .extxyz, .xyz, .cif or .zip")
+    if options.system == "molecule" and kind in ("folder", ".cif", ".zip"):
+        what = "a folder or zip of CIFs" if kind != ".cif" else "a CIF"
+        raise InvalidInputError(f"--out {text}: {what} holds crystals; write molecules as .sdf, .xyz or .extxyz")
+    return Target(text, path, kind)
+
+
+def check_writable(option: str, path: Path) -> None:
+    """Tries it: makes and removes a file in the folder that is or will be around `path`.
+
+    Raises:
+        InvalidInputError: it fails.
+    """
+    if path.is_file() and not os.access(path, os.W_OK):
+        raise InvalidInputError(f"{option} {path}: the file is read-only. Choose another name")
+    place = path.absolute() if path.is_dir() else path.absolute().parent
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise InvalidInputError(
+            f"{option} {path}: {place} is not a folder that can be written ({error.strerror or error}). Choose another"
+        ) from error
+
+
+def find_weights(name: str) -> tuple[Path, str]:
+    """The folder of the weights and the sha256 that their config.json states.
+
+    Only what costs nothing is checked; `adit.weights.load_pretrained` checks the rest.
+
+    Raises:
+        CheckpointError: unknown or incomplete.
+    """
+    built_in = Path(adit.__file__).parent / "weights"
+    known = sorted(path.parent.name for path in built_in.glob("*/config.json"))
+    folder = built_in / name if name in known else Path(name)
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise CheckpointError(
+            f"--weights: no weights {name!r}: neither built in (known: {', '.join(known) or 'none'}) nor a folder "
+            "with config.json and model.safetensors"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"--weights: {folder / 'config.json'} is damaged ({error})") from error
+    if not (folder / "model.safetensors").is_file():
+        raise CheckpointError(f"--weights: {folder} is incomplete: there is no model.safetensors")
+    if not isinstance(config, dict) or not isinstance(config.get("sha256"), str):
+        raise CheckpointError(f"--weights: {folder / 'config.json'} is damaged: it states no sha256")
+    return folder, config["sha256"]

@@ -1,0 +1,97 @@
+"""adit-train as a person runs it: both stages, a kill in the middle, export, and samples from the result."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+DATA = Path(__file__).parents[1] / "fixtures" / "tiny_dataset"
+
+
+def start(*arguments: str | Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", "from adit.cli.train import main; main()", *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def train(*arguments: str | Path) -> tuple[int, str, str]:
+    process = start(*arguments)
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def losses(folder: Path) -> list[tuple[int, float]]:
+    with (folder / "log.csv").open() as handle:
+        return [(int(row["step"]), float(row["value"])) for row in csv.DictReader(handle) if row["name"] == "loss"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("train") / "run"
+    for stage in ("vae", "dit"):
+        code, _, err = train(stage, "--recipe", "joint-test", "--data", DATA, "--out", run)
+        assert code == 0, err
+    return run
+
+
+def test_both_stages_learn_and_validate(finished: Path) -> None:
+    vae = losses(finished / "vae")
+    assert vae[-1][0] == 40
+    assert vae[-1][1] < vae[0][1]
+    names = {row["name"] for row in csv.DictReader((finished / "dit" / "log.csv").open())}
+    assert {"molecule/valid_unique_novel", "crystal/valid_unique_novel", "molecule/stable_atoms"} <= names
+
+
+def test_export_then_generate(finished: Path) -> None:
+    from adit.generate import Generator
+
+    code, out, err = train("export", finished, "--steps", "4", "--solver", "euler")
+    assert code == 0, err
+    assert "adit-gen --weights" in out
+    generator = Generator.from_pretrained(finished / "weights", device="cpu")
+    assert generator.defaults.steps == 4
+    crystals = generator.sample(3, "crystal")
+    assert [crystal.is_periodic for crystal in crystals] == [True] * 3
+
+
+def test_kill_and_resume_is_the_same_run(finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "killed"
+    process = start("vae", "--recipe", "joint-test", "--data", DATA, "--out", run)
+    deadline = time.monotonic() + 200
+    while not (run / "vae" / "step-00000020").exists():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    code, _, err = train("vae", "--recipe", "joint-test", "--data", DATA, "--out", run, "--resume")
+    assert code == 0, err
+    assert losses(run / "vae") == losses(finished / "vae")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["vae", "--recipe", "nope"], "unknown recipe 'nope'; known: joint-tiny"),
+        (["vae", "--recipe", "joint-test", "--data", "no-such-data"], "adit-data prepare"),
+        (["dit", "--recipe", "joint-test", "--data", str(DATA), "--out", "no-such-run"], "holds no checkpoint"),
+        (["export", "no-such-run"], "holds no checkpoint"),
+    ],
+)
+def test_mistakes_are_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
+    code, _, err = train(*arguments)
+    assert code == 2
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_an_earlier_run_is_not_overwritten(finished: Path) -> None:
+    code, _, err = train("vae", "--recipe", "joint-test", "--data", DATA, "--out", finished)
+    assert code == 2
+    assert "--resume" in err
