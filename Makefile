@@ -12,7 +12,7 @@ generate: $(VENV)/.installed  ## 100 molecules and 100 crystals from the weights
 	$(VENV)/bin/adit-gen --system crystal --n 100 --out $(OUT)/crystals.extxyz --out $(OUT)/crystals/ --report $(OUT)/crystals.html --overwrite
 
 test: $(VENV)/.installed-test  ## all tests, Rust and Python
-	cargo test --workspace --quiet
+	cargo test -p adit-core --locked --quiet
 	OMP_NUM_THREADS=1 $(RUN) -m pytest
 
 test-slow: $(VENV)/.installed-test

@@ -151,8 +151,10 @@ def niggli_reduce(cells: NDArray[np.float64], threads: int | None = None) -> NDA
     """Niggli-reduced cells of the same lattices in the same Cartesian frame.
 
     new = M @ old with whole numbers M of determinant +1: atoms stay where they are, a left-handed
-    cell stays left-handed. Lengths are compared to within 1e-6 of the cell. Krivy and Gruber, Acta
-    Cryst. A32, 297 (1976), as implemented in the `moyo` crate.
+    cell stays left-handed. Squared lengths are compared to within 1e-5 of the cell; where a cell's
+    own differences are of that size, so that no answer is stable, to within another power of ten
+    from 1e-9 to 1e-3. Krivy and Gruber, Acta Cryst. A32, 297 (1976), as implemented in the `moyo`
+    crate.
 
     Args:
         cells: (N, 3, 3) float64.
@@ -161,6 +163,38 @@ def niggli_reduce(cells: NDArray[np.float64], threads: int | None = None) -> NDA
         (N, 3, 3) float64.
 
     Raises:
-        InvalidInputError: a shape or dtype is wrong; a cell is not finite, has no volume or cannot
-            be reduced (its index is named).
+        InvalidInputError: a shape or dtype is wrong; a cell is not finite, has no volume, or cannot
+            be reduced: edges in a ratio beyond 1e4 when reduced (its index is named).
+    """
+
+def spacegroups(
+    numbers: NDArray[np.uint8],
+    positions: NDArray[np.float32] | NDArray[np.float64],
+    cells: NDArray[np.float32] | NDArray[np.float64],
+    offsets: NDArray[np.int64],
+    symprec: float = 0.01,
+    threads: int | None = None,
+) -> NDArray[np.int64]:
+    """The space group of each crystal, found by the `moyo` crate.
+
+    Shinohara, Togo and Tanaka, Acta Cryst. A79, 390 (2023). `symprec` is lowered to a tenth of the
+    shortest translation that the structure can have, and further where the operations found with it
+    form no group.
+
+    Args:
+        numbers: (T,) uint8, atomic numbers, or any labels of kinds of atoms.
+        positions: (T, 3) float32 or float64, Cartesian, inside the cell or not.
+        cells: (N, 3, 3) float32 or float64, reduced or not.
+        offsets: (N + 1,) int64, from 0 to T.
+        symprec: by how far an operation may miss an atom, Angstrom; positive, finite.
+
+    Returns:
+        (N,) int64, the international number, 1 to 230. 0 where none is found: a system without
+        atoms, with two atoms within `symprec` of each other, with a coordinate that is not finite
+        or beyond 1e100, with a cell that is degenerate, has an edge beyond 1e6 Angstrom or edges in
+        a ratio beyond 1e4 when reduced; or one that moyo cannot identify.
+
+    Raises:
+        InvalidInputError: a shape or dtype is wrong, the offsets decrease or do not end at T,
+            `symprec` is not positive and finite.
     """

@@ -57,7 +57,7 @@ class SystemBatch:
         return cls(
             torch.from_numpy(np.array(numbers, dtype=np.int64)),
             torch.where(is_crystal, 0.0, positions_t - positions_t.mean(1, keepdim=True)),
-            torch.where(is_crystal, fractional - fractional.floor(), 0.0),
+            torch.where(is_crystal, wrap(fractional), 0.0),
             cells_t,
             torch.where(periodic_t[:, None], lattice, 0.0),
             periodic_t,
@@ -94,6 +94,11 @@ def gather(
         cells[indices],
         periodic[indices],
     )
+
+
+def wrap(fractional: Tensor) -> Tensor:
+    """Fractional coordinates moved into [0, 1). The remainder makes 0 of the 1 that -1e-9 is rounded to."""
+    return (fractional - fractional.floor()).remainder(1.0)
 
 
 def lattice_parameters(cells: Tensor, n_atoms: int) -> Tensor:

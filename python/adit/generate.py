@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -30,8 +31,9 @@ _BLOCK_ON_CPU, _BLOCK_ON_GPU = 512, 8192
 class Generator:
     """Samples molecules and crystals from trained weights.
 
-    Sample number k of a seed has the same atoms and the same noise whatever `n` and the block size are;
-    on the same machine, with the same block size, its coordinates are the same to the last bit.
+    Sample number k of a seed has the same number of atoms and the same noise whatever `n` and the block size
+    are. On the same machine, made in the same block (same block size; a last, shorter block counts as another),
+    its coordinates are the same to the last bit; else they differ by what rounding makes of them.
     """
 
     def __init__(self, weights: Pretrained, device: str = "auto", threads: int | None = None) -> None:
@@ -65,12 +67,11 @@ class Generator:
         """Systems that are generated together."""
         if batch_size is None:
             return _BLOCK_ON_CPU if self.device.type == "cpu" else _BLOCK_ON_GPU
-        if batch_size < 1:
-            raise InvalidInputError(f"`batch_size` must be at least 1; got {batch_size}")
-        return batch_size
+        return _integer("batch_size", batch_size, 1)
 
     def sample(self, n: int, system: str = "molecule", **options: Any) -> list[AtomicSystem]:
         """`n` systems; options as in `stream`."""
+        _integer("n", n, 1)
         return [item for block in self.stream(n, system, **options) for item in block]
 
     def stream(
@@ -110,6 +111,11 @@ class Generator:
         )
         block = self.block_size(batch_size)
         _check(n, system, start, seed, settings, block)
+        if not self.weights.atom_counts.get(system):
+            known = ", ".join(sorted(self.weights.atom_counts))
+            raise InvalidInputError(
+                f"the weights {self.weights.name!r} were not trained for {system!r}; known: {known}"
+            )
         counts = atom_distribution(self.weights.atom_counts[system], atoms)
         return self._blocks(n, system, start, seed, settings, block, counts)
 
@@ -144,24 +150,34 @@ class Generator:
         out: list[AtomicSystem | None] = [None] * len(indices)
         for size in np.unique(sizes):
             members = np.flatnonzero(sizes == size)
-            noise = np.stack([streams[k].standard_normal((size, self._latent_dim), np.float32) for k in members])
-            fresh = torch.Generator(self.device).manual_seed(seed + 7919 * indices[0] + int(size))
-            for k, made in zip(members, self._group(noise, system, settings, fresh), strict=True):
+            made_group = self._group([streams[k] for k in members], int(size), system, settings)
+            for k, made in zip(members, made_group, strict=True):
                 out[k] = replace(made, info={"index": indices[k], "seed": seed})
         return [item for item in out if item is not None]
 
     def _group(
-        self, noise: NDArray[np.float32], system: str, settings: SamplingDefaults, fresh: torch.Generator
+        self, streams: list[np.random.Generator], size: int, system: str, settings: SamplingDefaults
     ) -> list[AtomicSystem]:
-        count = len(noise)
+        """Systems of one size, the noise of each from its own stream."""
+
+        def noise(_: torch.Tensor | None = None) -> torch.Tensor:
+            drawn = [stream.standard_normal((size, self._latent_dim), np.float32) for stream in streams]
+            return torch.from_numpy(np.stack(drawn)).to(self.device)
+
+        count = len(streams)
         periodic = torch.full((count,), system == "crystal", device=self.device)
         label = torch.full((count,), CRYSTAL if system == "crystal" else MOLECULE, device=self.device)
         model = self.model
         with self._precision():
             predict = guided(model.dit, label, NULL, settings.cfg)
-            start = torch.from_numpy(noise).to(self.device)
-            latents = integrate(predict, start, time_grid(settings.steps), settings.solver, fresh)
-            decoded = Decoded(*model.decoder(latents * model.latent_std + model.latent_mean, periodic))
+            latents = integrate(predict, noise(), time_grid(settings.steps), settings.solver, noise)
+        if not latents.isfinite().all():
+            raise InvalidInputError(
+                f"the samples ran to infinity with steps={settings.steps}, solver={settings.solver!r}, "
+                f"cfg={settings.cfg}; choose a smaller `cfg` (1 to 4 is usual) or the defaults of the weights"
+            )
+        # in float32: bfloat16 would round coordinates to 0.01 Angstrom and a cell's angles to 0.2 degrees
+        decoded = Decoded(*model.decoder(latents * model.latent_std + model.latent_mean, periodic))
         return decoded.to_systems(periodic)
 
     @property
@@ -188,7 +204,13 @@ def atom_distribution(
     if atoms is None:
         low, high = min(histogram), max(histogram)
     else:
-        low, high = (atoms, atoms) if isinstance(atoms, int) else atoms
+        try:
+            pair = tuple(atoms) if isinstance(atoms, Iterable) else (atoms, atoms)
+            low, high = (operator.index(value) for value in pair)
+        except (TypeError, ValueError) as error:
+            raise InvalidInputError(
+                f"`atoms` must be a whole number or a range (smallest, largest) of two; got {atoms!r}"
+            ) from error
     if not 1 <= low <= high <= 2048:
         raise InvalidInputError(f"`atoms` must be a number or a range (smallest, largest) in 1 to 2048; got {atoms}")
     values = np.arange(low, high + 1)
@@ -205,23 +227,29 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise InvalidInputError(f"`device` must be 'auto', 'cpu', 'cuda' or 'cuda:N'; got {name!r}") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise BackendUnavailableError("`device` is 'cuda', but torch finds no CUDA device here; use --device cpu")
+    if device.type not in ("cpu", "cuda"):
+        raise InvalidInputError(f"`device` must be 'auto', 'cpu', 'cuda' or 'cuda:N'; got {name!r}")
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        raise BackendUnavailableError(f"`device` is {name!r}, but torch finds {count} CUDA devices; use --device cpu")
     return device
 
 
+def _integer(name: str, value: Any, smallest: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < smallest:
+        raise InvalidInputError(f"`{name}` must be a whole number of at least {smallest}; got {value!r}")
+    return int(value)
+
+
 def _check(n: int | None, system: str, start: int, seed: int, settings: SamplingDefaults, block: int) -> None:
-    if n is not None and n < 1:
-        raise InvalidInputError(f"`n` must be at least 1; got {n}")
+    if n is not None:
+        _integer("n", n, 1)
     if system not in SYSTEMS:
         raise InvalidInputError(f"unknown system {system!r}; known: {', '.join(SYSTEMS)}")
-    if seed < 0:
-        raise InvalidInputError(f"`seed` must not be negative; got {seed}")
-    if start < 0 or start % block:
+    _integer("seed", seed, 0)
+    if _integer("start", start, 0) % block:
         raise InvalidInputError(f"`start` must be a multiple of the block size {block}; got {start}")
-    if settings.steps < 1:
-        raise InvalidInputError(f"`steps` must be at least 1; got {settings.steps}")
+    _integer("steps", settings.steps, 1)
     if settings.solver not in SOLVERS:
         raise InvalidInputError(f"unknown solver {settings.solver!r}; known: {', '.join(SOLVERS)}")
-    if not np.isfinite(settings.cfg):
-        raise InvalidInputError(f"`cfg` must be finite; got {settings.cfg}")
+    if not isinstance(settings.cfg, int | float) or not np.isfinite(settings.cfg):
+        raise InvalidInputError(f"`cfg` must be a finite number; got {settings.cfg!r}")

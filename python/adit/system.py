@@ -73,7 +73,11 @@ class AtomicSystem:
     ) -> AtomicSystem:
         """A crystal from fractional coordinates (n, 3) and a cell (3, 3) of row vectors, Angstrom."""
         matrix = _check_cell(cell)
-        frac = _as_array("fractional", fractional, np.float64).reshape(-1, 3)
+        frac = _as_array("fractional", fractional, np.float64)
+        if frac.size == 0:
+            frac = frac.reshape(0, 3)
+        if frac.ndim != 2 or frac.shape[1] != 3:
+            raise InvalidInputError(f"`fractional` must have shape (n, 3), one row for each atom; got {frac.shape}")
         return cls(np.asarray(numbers), frac @ matrix, matrix, info)
 
     def __len__(self) -> int:
@@ -125,7 +129,8 @@ class AtomicSystem:
         """
         if self.cell is None:
             raise InvalidInputError("a molecule has no fractional coordinates: `cell` is None")
-        return np.linalg.solve(self.cell.T, self.positions.T).T
+        solution: NDArray[np.float64] = np.linalg.solve(self.cell.T, self.positions.T).T.astype(np.float64, copy=False)
+        return solution
 
     @property
     def volume(self) -> float:
@@ -166,8 +171,8 @@ def _as_array(name: str, value: ArrayLike, dtype: type) -> NDArray[Any]:
         raw = np.asarray(value)
         if dtype is np.int64 and raw.size and not np.equal(np.mod(raw, 1), 0).all():
             raise InvalidInputError(f"`{name}` must be whole numbers; got {raw.dtype} values with fractions")
-        array = np.array(raw, dtype=dtype, copy=True, order="C")
-    except (TypeError, ValueError) as error:
+        array: NDArray[Any] = np.array(raw, dtype=dtype, copy=True, order="C")
+    except (TypeError, ValueError, OverflowError) as error:
         if isinstance(error, InvalidInputError):
             raise
         raise InvalidInputError(f"`{name}` must be an array of numbers; got {value!r:.80}") from error

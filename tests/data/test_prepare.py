@@ -144,6 +144,18 @@ def test_standard_form_of_a_skewed_cell() -> None:
     assert broken == BrokenEntry("a", "b")
 
 
+def test_space_groups_are_added_where_missing() -> None:
+    cube = np.eye(3) * 3.0
+    molecule = AtomicSystem([1], [[0, 0, 0]])
+    kept = AtomicSystem([55], [[0, 0, 0]], cube, {"spacegroup": 1.0})
+    found = AtomicSystem([55, 17], [[7, 0, 0], [8.5, 1.5, 1.5]], cube)
+    overlapping = AtomicSystem([55, 17], [[0, 0, 0], [0, 0, 3.01]], cube)
+    result = standardise([molecule, kept, BrokenEntry("a", "b"), found, overlapping])
+    groups = [entry.info.get("spacegroup") for entry in result if isinstance(entry, AtomicSystem)]
+    assert groups[:3] == [None, 1.0, 221.0]
+    assert np.isnan(groups[3])
+
+
 def test_spec_of_every_data_set_is_complete() -> None:
     for name, spec in datasets().items():
         assert spec.name == name

@@ -8,9 +8,8 @@ import shlex
 import sys
 import time
 from collections.abc import Generator as Blocks
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -22,7 +21,8 @@ from adit.cli.common import run
 from adit.cli.gen_options import DEFAULT_WEIGHTS, SOLVERS, Options, Target, check_writable, find_weights, parse_atoms
 from adit.cli.gen_options import targets as parse_targets
 from adit.cli.gen_output import Outputs, Run, prepare, read_back
-from adit.errors import InvalidInputError
+from adit.cli.gen_screen import noun, open_console, print_table, progress_bar, status
+from adit.errors import BackendUnavailableError, InvalidInputError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -121,45 +121,34 @@ def generate(
                 raise InvalidInputError(f"{name} {path}: is a folder or an output. Choose another name")
     folder, sha256 = find_weights(weights)
     state = prepare(options, sha256, places, resume=resume, overwrite=overwrite)
-    console = _console(progress, quiet)
-    begin = time.perf_counter()
-    if state.finished and all(target.exists() for target in places):
-        print("finished already; nothing to generate", file=sys.stderr)
-    else:
-        _generate(options, folder, places, state, console)
-    made = time.perf_counter()
-    if quiet and json_path is None and report is None:
-        return
-    with _status(console, "judging"):
-        systems, broken = read_back(places)
-        if len(systems) + len(broken) != state.count:
-            raise InvalidInputError(
-                f"{places[0].path} and the other outputs hold {len(systems) + len(broken):,} samples where "
-                f"{state.count:,} were written; they were changed. Start again with --overwrite"
-            )
-        summary = _summarise(systems)
-    times = {"this command": made - begin, "sampling and writing": state.seconds, "judging": time.perf_counter() - made}
-    if json_path is not None:
-        figures = _figures(state, places, summary, broken, times)
-        json_path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    if report is not None:
-        from adit.eval.report import write_html
-
-        with _status(console, "writing the report"):
-            subtitle = f"adit {_version('adit')}, weights {weights}, seed {seed}"
-            write_html(report, systems, title=f"{state.count:,} {_noun(options)}", subtitle=subtitle, summary=summary)
-    if not quiet:
-        files = [*(target.path for target in places), *(path for path in (json_path, report) if path is not None)]
-        _print_table(options, state, summary, broken, files)
+    console = open_console(progress, quiet)
+    try:
+        if not (state.finished and all(target.exists() for target in places)):
+            _generate(options, folder, places, state, console)
+        elif not quiet:
+            print("finished already; nothing to generate", file=sys.stderr)
+        if not quiet or json_path is not None or report is not None:
+            files = [path for path in (json_path, report) if path is not None]
+            rows = _conclude(options, places, state, json_path, report, console)
+            if not quiet:
+                print_table(options, rows, [*(target.path for target in places), *files])
+    except KeyboardInterrupt:
+        words = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]
+        names = ", ".join(str(target.path) for target in places)
+        _leave(
+            130,
+            f"interrupted: {state.count:,} of {n:,} {noun(options)} are in {names}. To go on: "
+            f"{shlex.join(['adit-gen', *words, '--resume'])}",
+        )
 
 
 def _generate(options: Options, folder: Path, places: list[Target], state: Run, console: Console) -> None:
-    """Makes what is missing.
+    """Makes and writes what is missing.
 
     Raises:
-        typer.Exit: interrupted (130), or hardly any sample is valid (1); says so.
+        typer.Exit: with code 1, after a line that says so: hardly any sample is valid.
     """
-    with _status(console, "loading weights"):
+    with status(console, "loading weights"):
         import torch
 
         from adit.generate import Generator
@@ -168,12 +157,7 @@ def _generate(options: Options, folder: Path, places: list[Target], state: Run, 
     block = generator.block_size(options.batch_size)
     if options.valid_only and options.batch_size is None:
         block = min(block, max(16, 2 * options.n))
-    place = {
-        "block": block,
-        "device": str(generator.device),
-        "adit": _version("adit"),
-        "torch": str(torch.__version__),
-    }
+    place = {"block": block, "device": str(generator.device), "adit": _version("adit"), "torch": str(torch.__version__)}
     for difference in state.settle(place):
         print(f"warning: {difference}; samples may differ in their last digits from one run's", file=sys.stderr)
     try:
@@ -191,14 +175,11 @@ def _generate(options: Options, folder: Path, places: list[Target], state: Run, 
             if writing is not None:
                 writing.result()
             outputs.finish()
-    except KeyboardInterrupt:
-        names = ", ".join(str(target.path) for target in places)
-        words = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]
-        _leave(
-            130,
-            f"interrupted: {state.count:,} of {options.n:,} {_noun(options)} are in {names}. To go on: "
-            f"{shlex.join(['adit-gen', *words, '--resume'])}",
-        )
+    except torch.OutOfMemoryError as error:
+        raise BackendUnavailableError(
+            f"the memory of {generator.device} is too small for blocks of {state.place['block']:,}; "
+            "start again with --overwrite and a smaller --batch-size"
+        ) from error
 
 
 def _blocks(
@@ -207,7 +188,7 @@ def _blocks(
     """The blocks to write, from where the run stands, with a progress bar."""
     block = int(state.place["block"])
     kept, drawn = state.count, state.drawn
-    with _bar(console, kept, options) as advance:
+    with progress_bar(console, kept, block, options) as advance:
         stream = generator.stream(
             None if options.valid_only else options.n,
             options.system,
@@ -248,15 +229,46 @@ def _valid(systems: list[AtomicSystem], system: str) -> list[AtomicSystem]:
     return [entry for entry, keep in zip(systems, good.tolist(), strict=True) if keep]
 
 
-def _summarise(systems: list[AtomicSystem]) -> Summary:
+def _conclude(
+    options: Options, places: list[Target], state: Run, json_path: Path | None, report: Path | None, console: Console
+) -> list[tuple[str, str]]:
+    """Judges the samples as they stand on disk, writes the summary and the report; gives the rows of a table."""
     from adit.eval.summary import summarise
 
-    return summarise(systems)
+    start = time.perf_counter()
+    with status(console, "judging"):
+        systems, broken = read_back(places)
+        if len(systems) + len(broken) != state.count:
+            raise InvalidInputError(
+                f"{places[0].path} and the other outputs hold {len(systems) + len(broken):,} samples where "
+                f"{state.count:,} were written; they were changed. Start again with --overwrite"
+            )
+        summary = summarise(systems)
+    try:
+        if json_path is not None:
+            figures = _figures(state, places, summary, broken, time.perf_counter() - start)
+            json_path.parent.mkdir(parents=True, exist_ok=True)
+            json_path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        if report is not None:
+            from adit.eval.report import write_html
+
+            with status(console, "writing the report"):
+                report.parent.mkdir(parents=True, exist_ok=True)
+                title = f"{state.count:,} {noun(options)}"
+                subtitle = f"adit {_version('adit')}, weights {options.weights}, seed {options.seed}"
+                write_html(report, systems, title=title, subtitle=subtitle, summary=summary)
+    except OSError as error:
+        raise InvalidInputError(f"{error.filename or places[0].path} cannot be written: {error.strerror}") from error
+    rows = summary.rows()
+    if broken:
+        rows.append(("unreadable entries", f"{len(broken):,}"))
+    if options.valid_only:
+        rows.append(("kept of drawn (valid only)", f"{state.count:,} of {state.drawn:,}"))
+    rows += [("seconds", f"{state.seconds:.1f}"), ("samples a second", f"{state.drawn / max(state.seconds, 1e-9):.3g}")]
+    return rows
 
 
-def _figures(
-    state: Run, places: list[Target], summary: Summary, broken: list[str], times: dict[str, float]
-) -> dict[str, Any]:
+def _figures(state: Run, places: list[Target], summary: Summary, broken: list[str], judging: float) -> dict[str, Any]:
     """The content of --json."""
     libraries = ("adit", "torch", "numpy", "rdkit", "pymatgen", "ase", "smact")
     return {
@@ -268,82 +280,11 @@ def _figures(
         "files": [str(target.path) for target in places],
         "written": state.count,
         "drawn": state.drawn,
-        "seconds": {name: round(value, 3) for name, value in times.items()},
+        "seconds": {"sampling and writing": round(state.seconds, 3), "judging": round(judging, 3)},
         "samples_per_second": round(state.drawn / state.seconds, 3) if state.seconds else None,
         "unreadable": broken,
         **summary.to_dict(),
     }
-
-
-def _print_table(options: Options, state: Run, summary: Summary, broken: list[str], files: list[Path]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    rows = summary.rows()
-    if broken:
-        rows.append(("unreadable entries", f"{len(broken):,}"))
-    if options.valid_only:
-        rows.append(("kept of drawn (valid only)", f"{state.count:,} of {state.drawn:,}"))
-    rows += [("seconds", f"{state.seconds:.1f}"), ("samples a second", f"{state.drawn / max(state.seconds, 1e-9):.3g}")]
-    rows += [("written", str(path)) for path in files]
-    table = Table(title=f"adit-gen: {_noun(options)}", title_justify="left", show_header=False)
-    table.add_column()
-    table.add_column(justify="right", overflow="fold")
-    for name, value in rows:
-        table.add_row(name, value)
-    Console().print(table, markup=False)
-
-
-def _console(progress: bool | None, quiet: bool) -> Console:
-    """Where progress is shown: stderr, if that is a terminal or it is asked for."""
-    from rich.console import Console
-
-    shown = sys.stderr.isatty() if progress is None else progress
-    return Console(stderr=True, force_terminal=True) if shown and not quiet else Console(stderr=True, quiet=True)
-
-
-@contextmanager
-def _status(console: Console, text: str) -> Iterator[None]:
-    if console.quiet:
-        yield
-    else:
-        with console.status(text):
-            yield
-
-
-@contextmanager
-def _bar(console: Console, done: int, options: Options) -> Iterator[Any]:
-    """A progress bar; the function it gives takes how many are kept and how many were drawn."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-    )
-    start, first = time.perf_counter(), done
-    with Progress(*columns, console=console, disable=console.quiet) as bar:
-        task = bar.add_task(_noun(options), total=options.n, completed=done, rate="")
-
-        def advance(kept: int, drawn: int) -> None:
-            rate = (kept - first) / (time.perf_counter() - start)
-            left = f", {_duration((options.n - kept) / rate)} left" if rate and kept < options.n else ""
-            share = f", {kept / drawn:.0%} valid" if options.valid_only else ""
-            bar.update(task, completed=kept, rate=f"{rate:.3g}/s{share}{left}")
-
-        yield advance
-
-
-def _duration(seconds: float) -> str:
-    whole = round(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
-
-
-def _noun(options: Options) -> str:
-    return "molecules" if options.system == "molecule" else "crystals"
 
 
 def _version(package: str) -> str:

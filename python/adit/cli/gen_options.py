@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import adit
-from adit.convert.writers import SUFFIXES
 from adit.errors import CheckpointError, InvalidInputError
 
 # As in adit.generate and adit.flow.solver, which load torch; a test compares them.
@@ -140,6 +139,8 @@ def targets(options: Options) -> list[Target]:
 
 
 def _target(text: str, options: Options) -> Target:
+    from adit.convert.writers import SUFFIXES
+
     path = Path(text)
     suffix = path.suffix.lower()
     if not text.strip():

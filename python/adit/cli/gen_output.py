@@ -6,6 +6,7 @@ import json
 import time
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -175,9 +176,18 @@ class Outputs:
         self.run.save()
 
     def close(self) -> None:
-        """Leaves every file such that it can be read."""
-        for writer in self._writers:
-            writer.close()
+        """Leaves every file such that it can be read.
+
+        Raises:
+            InvalidInputError: the disk refuses; all the others are closed even so.
+        """
+        try:
+            with ExitStack() as stack:
+                for writer in self._writers:
+                    stack.callback(writer.close)
+        except OSError as error:
+            names = ", ".join(str(writer.path) for writer in self._writers)
+            raise InvalidInputError(f"{names} cannot be written: {error.strerror or error}") from error
 
     def _clock(self) -> None:
         now = time.perf_counter()
@@ -190,7 +200,8 @@ class Outputs:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        with suppress(InvalidInputError) if error is not None else nullcontext():
+            self.close()
 
 
 def prepare(options: Options, sha256: str, targets: Sequence[Target], *, resume: bool, overwrite: bool) -> Run:

@@ -7,10 +7,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from adit.batch import SystemBatch
+from adit.batch import SystemBatch, wrap
 
 
-def random_rotations(count: int, generator: torch.Generator | None = None, device: torch.device | None = None) -> Tensor:
+def random_rotations(
+    count: int, generator: torch.Generator | None = None, device: torch.device | None = None
+) -> Tensor:
     """(count, 3, 3) rotation matrices, uniform on SO(3): normalised Gaussian quaternions (Shoemake 1992)."""
     q = torch.randn(count, 4, generator=generator, device=device)
     w, x, y, z = (q / q.norm(dim=-1, keepdim=True)).unbind(-1)
@@ -30,9 +32,7 @@ def augment(batch: SystemBatch, generator: torch.Generator | None = None) -> Sys
     device = batch.cartesian.device
     rotations = random_rotations(batch.n_systems, generator, device)
     shifts = torch.rand(batch.n_systems, 1, 3, generator=generator, device=device)
-    shifted = batch.fractional + shifts
-    return replace(
-        batch,
-        cartesian=batch.cartesian @ rotations,
-        fractional=torch.where(batch.periodic[:, None, None], shifted - shifted.floor(), 0.0),
-    )
+    with torch.autocast(device.type, enabled=False):  # in bfloat16 the product would be off by 0.01 Angstrom
+        cartesian = batch.cartesian @ rotations
+    shifted = torch.where(batch.periodic[:, None, None], wrap(batch.fractional + shifts), 0.0)
+    return replace(batch, cartesian=cartesian, fractional=shifted)

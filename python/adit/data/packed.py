@@ -55,8 +55,8 @@ class PackedDataset:
         index %= len(self)
         atoms = slice(int(self.offsets[index]), int(self.offsets[index + 1]))
         info = {name: values[index].item() for name, values in self.properties.items()}
-        cell = self.cells[index] if self.periodic[index] else None
-        return AtomicSystem(self.numbers[atoms], self.positions[atoms], cell, info)
+        cell = self.cells[index].astype(np.float64) if self.periodic[index] else None
+        return AtomicSystem(self.numbers[atoms].astype(np.int64), self.positions[atoms].astype(np.float64), cell, info)
 
     def __iter__(self) -> Iterator[AtomicSystem]:
         return (self[index] for index in range(len(self)))
@@ -74,9 +74,10 @@ class PackedDataset:
             return self if name == "train" else self.subset(np.zeros(0, dtype=np.int64))
         return self.subset(np.flatnonzero(self.properties["split"] == name))
 
-    def subset(self, indices: NDArray[np.int64]) -> PackedDataset:
-        """The chosen systems, in the order of `indices` (k,)."""
-        indices = np.asarray(indices, dtype=np.int64)
+    def subset(self, indices: NDArray[np.int64] | NDArray[np.bool_]) -> PackedDataset:
+        """The chosen systems, in the order of `indices` (k,); or those where a mask (N,) is True."""
+        chosen = np.asarray(indices)
+        indices = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen.astype(np.int64)
         sizes = self.sizes[indices]
         offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         atoms = np.repeat(self.offsets[:-1][indices] - offsets[:-1], sizes) + np.arange(offsets[-1])
@@ -138,8 +139,10 @@ class PackedDataset:
         """
         folder = Path(folder)
         if folder.exists() and not (folder / "meta.json").is_file():
-            raise InvalidInputError(f"{folder} exists and is not a prepared data set; choose another folder or remove it")
-        if bad := [name for name in self.properties if Path(name).name != name or name.startswith(".")]:
+            raise InvalidInputError(
+                f"{folder} exists and is not a prepared data set; choose another folder or remove it"
+            )
+        if bad := [name for name in self.properties if not name or Path(name).name != name or name.startswith(".")]:
             raise InvalidInputError(f"property names must be plain file names; got {bad[0]!r}")
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
@@ -165,6 +168,8 @@ class PackedDataset:
         folder = Path(folder)
         try:
             header = json.loads((folder / "meta.json").read_text())
+            if not isinstance(header, dict):
+                raise UnreadableFileError(f"{folder / 'meta.json'} is not a data set's description. Prepare it again")
             if header.get("format") != "adit-dataset" or header.get("version") != FORMAT_VERSION:
                 raise UnreadableFileError(
                     f"{folder} holds format {header.get('format')!r} version {header.get('version')!r}; this adit "
@@ -182,16 +187,42 @@ class PackedDataset:
             if isinstance(error, UnreadableFileError):
                 raise
             raise UnreadableFileError(f"{folder} is damaged ({error}). Prepare it again") from error
-        data = cls(**arrays, properties=properties, meta=header["meta"])
-        if len(data) != header["systems"] or len(data.numbers) != header["atoms"]:
+        data = cls(**arrays, properties=properties, meta=header.get("meta", {}))
+        if len(data) != header.get("systems") or len(data.numbers) != header.get("atoms"):
             raise UnreadableFileError(
-                f"{folder} holds {len(data)} systems, its meta.json says {header['systems']}. Prepare it again"
+                f"{folder} holds {len(data)} systems of {len(data.numbers)} atoms in all, its meta.json says "
+                f"{header.get('systems')} of {header.get('atoms')}. Prepare it again"
             )
+        if problem := _inconsistency(data):
+            raise UnreadableFileError(f"{folder} is damaged: {problem}. Prepare it again")
         return data
+
+
+def _inconsistency(data: PackedDataset) -> str | None:
+    """What of the arrays does not fit together, if anything."""
+    systems, atoms = len(data), len(data.numbers)
+    expected = {
+        "numbers": (np.uint8, (atoms,)),
+        "positions": (np.float32, (atoms, 3)),
+        "cells": (np.float32, (systems, 3, 3)),
+        "offsets": (np.int64, (systems + 1,)),
+        "periodic": (np.bool_, (systems,)),
+    }
+    for name, (dtype, shape) in expected.items():
+        array = getattr(data, name)
+        if array.dtype != dtype or array.shape != shape:
+            return f"{name}.npy must be {np.dtype(dtype)} {shape}; it is {array.dtype} {array.shape}"
+    if data.offsets[0] != 0 or data.offsets[-1] != atoms or (data.sizes < 0).any():
+        return f"offsets.npy must ascend from 0 to {atoms}"
+    for name, values in data.properties.items():
+        if values.shape != (systems,):
+            return f"the property {name!r} must have shape ({systems},); it has {values.shape}"
+    return None
 
 
 def _columns(infos: list[Mapping[str, Any]]) -> dict[str, NDArray[Any]]:
     """Properties as columns: numbers to float64 with NaN, all else to strings with ''."""
+    infos = [{name: _plain(value) for name, value in info.items()} for info in infos]
     names = sorted({name for info in infos for name, value in info.items() if isinstance(value, int | float | str)})
     columns: dict[str, NDArray[Any]] = {}
     for name in names:
@@ -201,3 +232,8 @@ def _columns(infos: list[Mapping[str, Any]]) -> dict[str, NDArray[Any]]:
         else:
             columns[name] = np.array(["" if value is None else str(value) for value in values])
     return columns
+
+
+def _plain(value: Any) -> Any:
+    """A numpy scalar as a Python number; anything else as it is."""
+    return value.item() if isinstance(value, np.generic) else value

@@ -16,6 +16,7 @@ from torch import Tensor
 from adit.errors import InvalidInputError
 
 Predict = Callable[[Tensor, float], Tensor]
+Noise = Callable[[Tensor], Tensor]
 
 SOLVERS = ("euler", "heun", "dpm++", "ancestral")
 """euler: first order. heun: second order, two evaluations a step. dpm++: second order by multistep, one
@@ -29,9 +30,7 @@ def time_grid(steps: int) -> list[float]:
     return [step / steps for step in range(steps + 1)]
 
 
-def integrate(
-    predict: Predict, x: Tensor, times: list[float], solver: str, generator: torch.Generator | None = None
-) -> Tensor:
+def integrate(predict: Predict, x: Tensor, times: list[float], solver: str, noise: Noise = torch.randn_like) -> Tensor:
     """Brings noise x at times[0] to times[-1].
 
     Args:
@@ -39,7 +38,7 @@ def integrate(
         x: the start, (B, N, L).
         times: increasing, at most 1.
         solver: one of `SOLVERS`.
-        generator: for "ancestral".
+        noise: fresh Gaussian noise like a tensor, for "ancestral".
 
     Raises:
         InvalidInputError: unknown solver.
@@ -54,7 +53,7 @@ def integrate(
         elif solver == "dpm++":
             x, previous = _affine(x, _extrapolate(data, previous, s, t), s, t), (data, s)
         elif solver == "ancestral" and t < 1:
-            x = _ancestral(x, data, s, t, generator)
+            x = _ancestral(x, data, s, t, noise)
         else:
             x = _affine(x, data, s, t)
     return x
@@ -88,11 +87,10 @@ def _log_snr(t: float) -> float:
     return math.log(t / (1 - t))
 
 
-def _ancestral(x: Tensor, data: Tensor, s: float, t: float, generator: torch.Generator | None) -> Tensor:
+def _ancestral(x: Tensor, data: Tensor, s: float, t: float, noise: Noise) -> Tensor:
     """DDIM with eta = 1 (Song 2021, arXiv 2010.02502, eq. 16), for alpha = t, sigma = 1 - t."""
     if s <= 0:
         return _affine(x, data, s, t)
     fresh = (1 - t) * math.sqrt(max(0.0, 1 - ((1 - t) * s / ((1 - s) * t)) ** 2))
     kept = math.sqrt(max(0.0, (1 - t) ** 2 - fresh**2))
-    noise = torch.randn(x.shape, generator=generator, device=x.device)
-    return t * data + kept * (x - s * data) / (1 - s) + fresh * noise
+    return t * data + kept * (x - s * data) / (1 - s) + fresh * noise(x)

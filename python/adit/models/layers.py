@@ -47,7 +47,8 @@ class SelfAttention(nn.Module):
             q_BHNK = F.normalize(q_BHNK.float(), dim=-1).to(v_BHNK.dtype) * math.sqrt(width // self.heads)
             k_BHNK = F.normalize(k_BHNK.float(), dim=-1).to(v_BHNK.dtype) * math.sqrt(width // self.heads)
         mixed = attention(q_BHNK, k_BHNK, v_BHNK)
-        return self.out(mixed.transpose(1, 2).reshape(systems, atoms, width))
+        out: Tensor = self.out(mixed.transpose(1, 2).reshape(systems, atoms, width))
+        return out
 
 
 class FeedForward(nn.Module):
@@ -59,7 +60,8 @@ class FeedForward(nn.Module):
         self.down = nn.Linear(ratio * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(F.gelu(self.up(x), approximate="tanh"))
+        out: Tensor = self.down(F.gelu(self.up(x), approximate="tanh"))
+        return out
 
 
 class TransformerBlock(nn.Module):
@@ -74,7 +76,8 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x_BND: Tensor) -> Tensor:
         x_BND = x_BND + self.attention(self.norm_attention(x_BND))
-        return x_BND + self.feed_forward(self.norm_feed_forward(x_BND))
+        out: Tensor = x_BND + self.feed_forward(self.norm_feed_forward(x_BND))
+        return out
 
 
 def modulate(x_BND: Tensor, shift_B1D: Tensor, scale_B1D: Tensor) -> Tensor:
@@ -96,7 +99,8 @@ class DiTBlock(nn.Module):
     def forward(self, x_BND: Tensor, condition_B1D: Tensor) -> Tensor:
         shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = self.modulation(condition_B1D).chunk(6, -1)
         x_BND = x_BND + gate_a * self.attention(modulate(x_BND, shift_a, scale_a))
-        return x_BND + gate_f * self.feed_forward(modulate(x_BND, shift_f, scale_f))
+        out: Tensor = x_BND + gate_f * self.feed_forward(modulate(x_BND, shift_f, scale_f))
+        return out
 
 
 class FinalLayer(nn.Module):
@@ -112,4 +116,5 @@ class FinalLayer(nn.Module):
 
     def forward(self, x_BND: Tensor, condition_B1D: Tensor) -> Tensor:
         shift, scale = self.modulation(condition_B1D).chunk(2, -1)
-        return self.linear(modulate(x_BND, shift, scale))
+        out: Tensor = self.linear(modulate(x_BND, shift, scale))
+        return out

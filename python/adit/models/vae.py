@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from adit.batch import SystemBatch, lattice_cells
+from adit.batch import SystemBatch, lattice_cells, wrap
 from adit.config import VAEConfig
 from adit.models.layers import TransformerBlock, fourier_features, sinusoidal_embedding
 from adit.system import MAX_NUMBER, AtomicSystem
@@ -57,7 +58,9 @@ class Encoder(nn.Module):
         x_BND = x_BND + sinusoidal_embedding(index, x_BND.shape[-1])
         for block in self.blocks:
             x_BND = block(x_BND)
-        mean, log_variance = self.out(self.norm(x_BND)).float().chunk(2, -1)
+        x_BND = self.norm(x_BND).float()
+        with torch.autocast(x_BND.device.type, enabled=False):
+            mean, log_variance = self.out(x_BND).chunk(2, -1)
         return mean, log_variance.clamp(-30, 20)
 
 
@@ -81,7 +84,7 @@ class Decoded:
     def fractional(self) -> Tensor:
         """(B, N, 3) fractional coordinates in [0, 1)."""
         turns = torch.atan2(self.phase[..., 1], self.phase[..., 0]) / (2 * math.pi)
-        return turns - turns.floor()
+        return wrap(turns)
 
     def to_systems(self, periodic: Tensor) -> list[AtomicSystem]:
         """The most likely systems; `periodic` (B,) says which are crystals.
@@ -93,6 +96,8 @@ class Decoded:
         lattice = self.lattice.double()
         lengths = lattice[:, :3].clamp(min=0.1)
         cells = lattice_cells(torch.cat([lengths, lattice[:, 3:]], -1), numbers.shape[1]).cpu().numpy()
+        # the least height that still makes a cell of 2e-6 cubic Angstrom: `AtomicSystem` wants a volume
+        cells[:, 2, 2] = np.maximum(cells[:, 2, 2], 2e-6 / (cells[:, 0, 0] * cells[:, 1, 1]))
         cartesian = self.cartesian.double().cpu().numpy()
         fractional = self.fractional.double().cpu().numpy()
         return [
@@ -128,10 +133,11 @@ class Decoder(nn.Module):
         x_BND = x_BND + sinusoidal_embedding(index, x_BND.shape[-1])
         for block in self.blocks:
             x_BND = block(x_BND)
-        x_BND = self.norm(x_BND)
-        logits, cartesian, phase = self.heads(x_BND).float().split([MAX_NUMBER, 3, 6], -1)
+        x_BND = self.norm(x_BND).float()
+        with torch.autocast(x_BND.device.type, enabled=False):  # bfloat16 would round to 0.01 Angstrom
+            logits, cartesian, phase = self.heads(x_BND).split([MAX_NUMBER, 3, 6], -1)
+            lattice = self.lattice(x_BND.mean(1))
         cartesian = cartesian - cartesian.mean(1, keepdim=True)
-        lattice = self.lattice(x_BND.mean(1)).float()
         return logits, cartesian, phase.reshape(systems, atoms, 3, 2), lattice
 
 

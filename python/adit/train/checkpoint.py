@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from adit.errors import CheckpointError
@@ -33,7 +34,8 @@ def save_checkpoint(
     """Writes `folder/step-00001234/`; older checkpoints beyond `keep` are removed."""
     target = folder / f"step-{step:08d}"
     partial = folder / f".partial-{os.getpid()}"
-    shutil.rmtree(partial, ignore_errors=True)
+    for left_over in folder.glob(".partial-*"):
+        shutil.rmtree(left_over, ignore_errors=True)
     partial.mkdir(parents=True)
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, partial / "model.safetensors")
     save_file({k: v.contiguous() for k, v in ema.shadow.items()}, partial / "ema.safetensors")
@@ -43,7 +45,7 @@ def save_checkpoint(
     (partial / "state.json").write_text(json.dumps(state, indent=1))
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)
-    for old in list_checkpoints(folder)[:-keep]:
+    for old in [path for path in list_checkpoints(folder) if path <= target][:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return target
 
@@ -61,13 +63,17 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
     """
     try:
         state: dict[str, Any] = json.loads((checkpoint / "state.json").read_text())
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{checkpoint} is not a checkpoint ({error})") from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{checkpoint / 'state.json'} is damaged: it holds no JSON object")
     if state.get("format") != "adit-checkpoint" or state.get("version") != FORMAT_VERSION:
         raise CheckpointError(
             f"{checkpoint} has format {state.get('format')!r} version {state.get('version')!r}; "
             f"this adit reads 'adit-checkpoint' version {FORMAT_VERSION}"
         )
+    if missing := {"step", "optimizers"} - set(state):
+        raise CheckpointError(f"{checkpoint / 'state.json'} is damaged: it lacks {', '.join(sorted(missing))}")
     return state
 
 
@@ -80,18 +86,21 @@ def load_checkpoint(checkpoint: Path, model: nn.Module, ema: EMA, optimizers: li
     state = read_state(checkpoint)
     load_tensors(checkpoint / "model.safetensors", model)
     shadow = read_tensors(checkpoint / "ema.safetensors")
-    if set(shadow) != set(ema.shadow):
+    if {name: tensor.shape for name, tensor in shadow.items()} != {n: t.shape for n, t in ema.shadow.items()}:
         raise CheckpointError(f"{checkpoint} holds an average of another model")
     for name, tensor in shadow.items():
         ema.shadow[name].copy_(tensor)
     flat = read_tensors(checkpoint / "optimizer.safetensors")
-    for index, (optimizer, groups) in enumerate(zip(optimizers, state["optimizers"], strict=True)):
-        per_parameter: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in flat.items():
-            owner, parameter, entry = name.split("/")
-            if int(owner) == index:
-                per_parameter.setdefault(int(parameter), {})[entry] = tensor
-        optimizer.load_state_dict({"state": per_parameter, "param_groups": groups})
+    try:
+        for index, (optimizer, groups) in enumerate(zip(optimizers, state["optimizers"], strict=True)):
+            per_parameter: dict[int, dict[str, Tensor]] = {}
+            for name, tensor in flat.items():
+                owner, parameter, entry = name.split("/")
+                if int(owner) == index:
+                    per_parameter.setdefault(int(parameter), {})[entry] = tensor
+            optimizer.load_state_dict({"state": per_parameter, "param_groups": groups})
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{checkpoint} holds the state of another optimiser ({error})") from error
     return int(state["step"])
 
 
@@ -102,12 +111,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         CheckpointError: missing or damaged.
     """
     try:
-        return load_file(path)
+        tensors: dict[str, Tensor] = load_file(path)
+        return tensors
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path} cannot be read ({error})") from error
-    except Exception as error:  # noqa: BLE001  safetensors raises its own class, a plain child of Exception
-        if type(error).__name__ != "SafetensorError":
-            raise
+    except SafetensorError as error:
         raise CheckpointError(f"{path} is damaged ({error})") from error
 
 

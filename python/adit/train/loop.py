@@ -6,7 +6,7 @@ import csv
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from adit.data.packed import PackedDataset
 from adit.data.sampler import TokenBudgetSampler
 from adit.errors import TrainingDivergedError
 from adit.models.layers import DiTBlock, TransformerBlock
-from adit.train.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
+from adit.train.checkpoint import list_checkpoints, load_checkpoint, read_state, save_checkpoint
 from adit.train.optim import EMA, make_optimizers, schedule
 
 Loss = Callable[[SystemBatch, torch.Generator], tuple[Tensor, dict[str, Tensor]]]
@@ -54,7 +54,7 @@ class Trainer:
     folder: Path
     header: dict[str, Any]
     validate: Validate | None = None
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def run(self, resume: bool = False, stop_at: int | None = None) -> int:
         """Trains to the last step (or to `stop_at`) and returns the step reached.
@@ -68,10 +68,11 @@ class Trainer:
             compile_blocks(self.model)
         optimizers = make_optimizers(self.model, config.optim)
         ema = EMA(self.model, config.optim.ema_decay)
-        start = 0
+        start, window = 0, []
         if resume and (found := list_checkpoints(self.folder)):
             start = load_checkpoint(found[-1], self.model, ema, optimizers)
-        last = min(config.steps, stop_at or config.steps)
+            window = read_state(found[-1]).get("window", [])
+        last = config.steps if stop_at is None else min(config.steps, stop_at)
         sampler = TokenBudgetSampler(
             self.data.sizes,
             np.asarray(self.data.periodic),
@@ -80,21 +81,22 @@ class Trainer:
             config.crystal_fraction,
             config.seed,
         )
-        log = Log(self.folder, start)
+        log = Log(self.folder, start, window)
         generator = torch.Generator(self.device)
         for step, groups in enumerate(islice(sampler, start, last), start):
             metrics = self._step(step, groups, optimizers, generator)
             ema.update(self.model, step)
             log.add(metrics)
             done = step + 1
-            if done % config.log_every == 0 or done == last:
+            if done % config.log_every == 0 or done == config.steps:
                 log.write(done, config.steps)
             if done % config.checkpoint_every == 0 or done == last:
-                save_checkpoint(self.folder, done, self.model, ema, optimizers, self.header)
-            if self.validate and (done % config.validate_every == 0 or done == last):
+                header = {**self.header, "window": log.pending()}
+                save_checkpoint(self.folder, done, self.model, ema, optimizers, header)
+            if self.validate and (done % config.validate_every == 0 or done == config.steps):
                 log.validation(done, self._validate(ema))
         log.close()
-        return last
+        return max(start, last)
 
     def _step(
         self,
@@ -124,7 +126,10 @@ class Trainer:
                 _accumulate(sums, name, value.detach(), batch, total_atoms)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optim.gradient_clip)
         if not torch.isfinite(norm):
-            raise TrainingDivergedError(f"the gradient of step {step} is not finite; lower the learning rate")
+            raise TrainingDivergedError(
+                f"the gradient of step {step} is not finite, though the loss is; it holds "
+                f"{self._names(np.concatenate(groups))}. Lower the learning rate, or look at these systems"
+            )
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -133,13 +138,16 @@ class Trainer:
 
     def _blame(self, step: int, group: np.ndarray[Any, np.dtype[np.int64]], loss_B: Tensor) -> str:
         bad = group[(~torch.isfinite(loss_B)).cpu().numpy()]
-        ids = self.data.properties.get("id")
-        names = [str(ids[k]) if ids is not None else f"system {k}" for k in bad[:5]]
         return (
             f"the loss of step {step} is not finite for {len(bad)} of {len(group)} systems of "
-            f"{self.data.sizes[group[0]]} atoms, first: {', '.join(names)}. Lower the learning rate, "
-            "or look at these systems"
+            f"{self.data.sizes[group[0]]} atoms: {self._names(bad)}. Lower the learning rate, or look at these systems"
         )
+
+    def _names(self, indices: np.ndarray[Any, np.dtype[np.int64]]) -> str:
+        """Systems as messages name them: by `id` where the data has one, the first few of many."""
+        ids = self.data.properties.get("id")
+        names = [str(ids[k]) if ids is not None else f"system {k}" for k in indices[:5]]
+        return ", ".join(names) + (f" and {len(indices) - 5} more" if len(indices) > 5 else "")
 
     def _validate(self, ema: EMA) -> dict[str, float]:
         """Figures of the averaged weights; the trained ones come back afterwards."""
@@ -169,9 +177,7 @@ def _stance(batch: SystemBatch) -> AbstractContextManager[Any]:
     return torch.compiler.set_stance("force_eager") if rare else nullcontext()
 
 
-def _accumulate(
-    sums: dict[str, Any], name: str, value_B: Tensor, batch: SystemBatch, total_atoms: int
-) -> None:
+def _accumulate(sums: dict[str, Any], name: str, value_B: Tensor, batch: SystemBatch, total_atoms: int) -> None:
     """Atom-weighted sums; a term named `crystal/...` or `molecule/...` counts only those systems."""
     if name == "loss":
         pairs = [(name, torch.ones_like(batch.periodic))]
@@ -183,38 +189,45 @@ def _accumulate(
             sums[key] = (total + value_B[mask].sum() * batch.n_atoms, count + mask.sum() * batch.n_atoms)
 
 
+_COLUMNS = ("step", "kind", "name", "value")
+
+
 class Log:
     """Console, `log.csv` and, where it is installed, TensorBoard."""
 
-    def __init__(self, folder: Path, start: int) -> None:
+    def __init__(self, folder: Path, start: int, window: list[dict[str, float]]) -> None:
+        """`window` holds what an interrupted run had not written yet, as `pending` gave it."""
         self.folder, self.console = folder, Console()
-        self.window: list[dict[str, Tensor]] = []
+        self.window = [{name: torch.tensor(value) for name, value in metrics.items()} for metrics in window]
+        self.timed = 0
         self.clock = time.monotonic()
         self.path = folder / "log.csv"
         _truncate_log(self.path, start)
         try:
             from torch.utils.tensorboard.writer import SummaryWriter
 
-            self.board: Any = SummaryWriter(str(folder), purge_step=start)  # type: ignore[no-untyped-call]
+            self.board: Any = SummaryWriter(str(folder), purge_step=start)
         except ImportError:
             self.board = None
 
     def add(self, metrics: dict[str, Tensor]) -> None:
         self.window.append(metrics)
+        self.timed += 1
+
+    def pending(self) -> list[dict[str, float]]:
+        """What was added since the last `write`, as JSON: a resumed run goes on with the same means."""
+        return [{name: float(value) for name, value in metrics.items()} for metrics in self.window]
 
     def write(self, step: int, steps: int) -> None:
         """Means since the last call."""
         names = sorted({name for metrics in self.window for name in metrics})
-        means = {
-            name: float(torch.stack([torch.as_tensor(m[name]) for m in self.window if name in m]).float().mean())
-            for name in names
-        }
-        seconds = (time.monotonic() - self.clock) / len(self.window)
+        means = {name: _mean([m[name] for m in self.window if name in m]) for name in names}
+        seconds = (time.monotonic() - self.clock) / max(1, self.timed)
         means["atoms_per_second"] = means.pop("atoms") / seconds
         self._record(step, "train", means)
         shown = "  ".join(f"{name} {value:.4g}" for name, value in means.items())
         self.console.print(f"[bold]step {step}/{steps}[/]  {seconds:.2f} s  {shown}", highlight=False, soft_wrap=True)
-        self.window, self.clock = [], time.monotonic()
+        self.window, self.timed, self.clock = [], 0, time.monotonic()
 
     def validation(self, step: int, figures: dict[str, float]) -> None:
         self._record(step, "validation", figures)
@@ -227,7 +240,7 @@ class Log:
         with self.path.open("a", newline="") as handle:
             writer = csv.writer(handle)
             if new:
-                writer.writerow(["step", "kind", "name", "value"])
+                writer.writerow(_COLUMNS)
             writer.writerows([step, kind, name, f"{value:.9g}"] for name, value in values.items())
         if self.board is not None:
             for name, value in values.items():
@@ -238,6 +251,11 @@ class Log:
             self.board.close()
 
 
+def _mean(values: list[Tensor]) -> float:
+    """Of numbers that may lie on two devices: those of a resumed run come from the file."""
+    return float(torch.stack([value.to(values[-1].device, torch.float32) for value in values]).mean())
+
+
 def _truncate_log(path: Path, start: int) -> None:
     """Drops the rows that a resumed run will write again."""
     if not path.exists():
@@ -246,7 +264,8 @@ def _truncate_log(path: Path, start: int) -> None:
         path.unlink()
         return
     with path.open(newline="") as handle:
-        rows = list(csv.reader(handle))
-    kept = [row for row in rows[1:] if len(row) == 4 and int(row[0]) <= start]
-    with path.open("w", newline="") as handle:
-        csv.writer(handle).writerows([rows[0], *kept])
+        rows = [row for row in csv.reader(handle) if len(row) == len(_COLUMNS) and row[0].isdecimal()]
+    partial = path.with_suffix(".partial")
+    with partial.open("w", newline="") as handle:
+        csv.writer(handle).writerows([_COLUMNS, *(row for row in rows if int(row[0]) <= start)])
+    partial.replace(path)

@@ -12,10 +12,17 @@ from adit.errors import InvalidInputError
 
 
 def make_optimizers(model: nn.Module, config: OptimConfig) -> list[torch.optim.Optimizer]:
-    """ "adamw": AdamW on everything. "muon": Muon (Jordan 2024) on the matrices inside the blocks, AdamW on the rest."""
+    """The optimisers that a configuration names, each parameter in exactly one.
+
+    "adamw": AdamW on everything. "muon": Muon (Jordan 2024) on the matrices inside the blocks, AdamW on the rest.
+
+    Raises:
+        InvalidInputError: no such optimiser.
+    """
     if config.optimizer not in ("adamw", "muon"):
         raise InvalidInputError(f"`optimizer` must be 'adamw' or 'muon'; got {config.optimizer!r}")
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue

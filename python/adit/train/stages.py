@@ -16,7 +16,7 @@ from adit.models.dit import DiT
 from adit.models.vae import VAE
 from adit.train.checkpoint import list_checkpoints, load_tensors, read_state
 from adit.train.dit import DiTLoss
-from adit.train.loop import Trainer
+from adit.train.loop import Trainer, compile_blocks
 from adit.train.vae import VAELoss
 from adit.train.validate import atom_counts, known_smiles, latent_statistics, reconstruction_figures, sample_figures
 from adit.weights.store import GenerationModel, Pretrained, SamplingDefaults, save_pretrained
@@ -59,6 +59,8 @@ def train_dit(
             f"recipe {recipe.name} wants {recipe.dit.latent_dim}"
         )
     vae.latent_mean[:], vae.latent_std[:] = latent_statistics(vae, train)
+    if recipe.dit_train.compile:
+        compile_blocks(vae.encoder)
     torch.manual_seed(recipe.dit_train.seed)
     dit = DiT(recipe.dit).to(device)
     out = _run_folder(folder / "dit", resume)

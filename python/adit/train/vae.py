@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from adit.batch import SystemBatch
+from adit.batch import SystemBatch, wrap
 from adit.config import VAELossConfig
 from adit.data.augment import augment
 from adit.models.losses import kl_divergence, reconstruction_terms, total_loss
@@ -33,9 +33,7 @@ class VAELoss:
         mean, log_variance = self.vae.posterior(dirty)
         self._follow(mean.detach())
         latents = mean + (0.5 * log_variance).exp() * _normal(mean, generator)
-        strength = self.config.latent_noise * torch.rand(
-            batch.n_systems, 1, 1, generator=generator, device=mean.device
-        )
+        strength = self.config.latent_noise * torch.rand(batch.n_systems, 1, 1, generator=generator, device=mean.device)
         latents = latents + strength * self.vae.latent_std * _normal(mean, generator)
         decoded = Decoded(*self.vae.decoder(latents, batch.periodic))
         with torch.autocast(mean.device.type, enabled=False):
@@ -67,5 +65,5 @@ def corrupt(batch: SystemBatch, config: VAELossConfig, generator: torch.Generato
         batch,
         numbers=torch.where(masked, MASKED, batch.numbers),
         cartesian=torch.where(crystal, batch.cartesian, batch.cartesian + shift),
-        fractional=torch.where(crystal, moved - moved.floor(), batch.fractional),
+        fractional=torch.where(crystal, wrap(moved), batch.fractional),
     )

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from adit.config import DiTConfig, VAEConfig, from_dict, to_dict
-from adit.errors import CheckpointError, InvalidInputError
+from adit.errors import CheckpointError
 from adit.models.dit import DiT
 from adit.models.vae import Decoder
 from adit.train.checkpoint import read_tensors
@@ -85,13 +85,18 @@ def load_pretrained(weights: str | os.PathLike[str]) -> Pretrained:
         )
     try:
         config = json.loads((folder / "config.json").read_text())
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder / 'config.json'} cannot be read ({error})") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{folder / 'config.json'} is damaged: it holds no JSON object")
     if config.get("format") != "adit-weights" or config.get("version") != FORMAT_VERSION:
         raise CheckpointError(
             f"{folder} holds format {config.get('format')!r} version {config.get('version')!r}; "
             f"this adit reads 'adit-weights' version {FORMAT_VERSION}"
         )
+    needed = {"name", "sha256", "vae", "dit", "sampling", "atom_counts", "about"}
+    if missing := needed - set(config):
+        raise CheckpointError(f"{folder / 'config.json'} is damaged: it lacks {', '.join(sorted(missing))}")
     path = folder / "model.safetensors"
     tensors = {name: tensor.float() for name, tensor in read_tensors(path).items()}
     if (digest := hashlib.sha256(path.read_bytes()).hexdigest()) != config["sha256"]:
@@ -100,21 +105,30 @@ def load_pretrained(weights: str | os.PathLike[str]) -> Pretrained:
         model = GenerationModel(from_dict(VAEConfig, config["vae"]), from_dict(DiTConfig, config["dit"]))
         model.load_state_dict(tensors)
         defaults = from_dict(SamplingDefaults, config["sampling"])
-    except (KeyError, RuntimeError, TypeError, InvalidInputError) as error:
+        counts = {kind: {int(n): int(c) for n, c in table.items()} for kind, table in config["atom_counts"].items()}
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder}: weights and config.json do not fit together ({error})") from error
-    counts = {kind: {int(n): int(c) for n, c in table.items()} for kind, table in config["atom_counts"].items()}
     return Pretrained(
         name=config["name"], model=model.eval(), defaults=defaults, atom_counts=counts, about=config["about"]
     )
 
 
 def save_pretrained(folder: str | os.PathLike[str], weights: Pretrained, vae: VAEConfig, dit: DiTConfig) -> None:
-    """Writes `model.safetensors` (half precision) and `config.json`."""
+    """Writes `model.safetensors` (half precision) and `config.json`.
+
+    Raises:
+        CheckpointError: a weight is not finite, or too large for half precision.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "model.safetensors"
     partial = folder / ".model.safetensors.partial"
-    save_file({k: v.detach().half().contiguous().cpu() for k, v in weights.model.state_dict().items()}, partial)
+    tensors = {k: v.detach().half().contiguous().cpu() for k, v in weights.model.state_dict().items()}
+    if bad := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
+        raise CheckpointError(
+            f"the weights {weights.name!r} cannot be saved in half precision: {', '.join(bad[:5])} not finite there"
+        )
+    save_file(tensors, partial)
     config = {
         "format": "adit-weights",
         "version": FORMAT_VERSION,
@@ -128,5 +142,6 @@ def save_pretrained(folder: str | os.PathLike[str], weights: Pretrained, vae: VA
         },
         "about": dict(weights.about),
     }
+    partial.chmod(0o644)
     partial.replace(path)
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::cell::{self, Matrix, Vec3};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::{pack, threads};
 
 /// Coordinates and fractional coordinates beyond this are meaningless in f64.
@@ -32,17 +32,8 @@ where
     C: Copy + Sync + Into<f64>,
 {
     pack::check_offsets(offsets, positions.len())?;
-    let systems = offsets.len() - 1;
-    for (name, length) in [("cells", cells.len()), ("periodic", periodic.len())] {
-        if length != systems {
-            return Err(Error::argument(
-                name,
-                format!("have one entry for each of the {systems} systems that `offsets` bounds"),
-                length,
-                "Pass all arrays of the same pack",
-            ));
-        }
-    }
+    pack::check_systems("cells", cells.len(), offsets)?;
+    pack::check_systems("periodic", periodic.len(), offsets)?;
     let one = |k: usize| {
         let atoms = &positions[offsets[k] as usize..offsets[k + 1] as usize];
         let points: Vec<Vec3> = atoms.iter().map(|atom| atom.map(Into::into)).collect();
@@ -54,7 +45,7 @@ where
             in_molecule(points)
         }
     };
-    threads::run(thread_count, || (0..systems).into_par_iter().with_min_len(64).map(one).collect())
+    threads::run(thread_count, || (0..cells.len()).into_par_iter().with_min_len(64).map(one).collect())
 }
 
 /// Sweep along the longest extent: stop as soon as the gap alone exceeds the best distance.
@@ -80,7 +71,7 @@ fn in_molecule(mut points: Vec<Vec3>) -> f64 {
 
 /// As in a molecule, with the sweep going round the cell, and the images of the other two axes
 /// taken from the distances of their faces. `None`: the cell is degenerate.
-fn in_crystal(points: &[Vec3], given: &Matrix) -> Option<f64> {
+pub(crate) fn in_crystal(points: &[Vec3], given: &Matrix) -> Option<f64> {
     let (rows, _) = cell::minkowski_reduce(given)?;
     if points.is_empty() {
         return Some(f64::INFINITY);

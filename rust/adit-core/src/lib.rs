@@ -8,7 +8,7 @@
 //! 4. [`pack`]: gathering and batching of variable-size systems
 //! 5. [`distances`]: smallest interatomic distances
 //! 6. [`neighbors`]: neighbour lists
-//! 7. [`symmetry`]: Niggli reduction through `moyo`
+//! 7. [`symmetry`]: Niggli reduction and space groups through `moyo`
 //!
 //! Conventions: Angstrom; a cell is three row vectors; fractional f and Cartesian x relate by
 //! x = f @ cell; system k of a pack owns atoms `offsets[k]..offsets[k + 1]`.

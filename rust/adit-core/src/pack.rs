@@ -73,6 +73,21 @@ pub fn check_atoms(numbers: usize, positions: usize) -> Result<()> {
     ))
 }
 
+/// # Errors
+/// There is not one entry for each system.
+pub fn check_systems(name: &'static str, length: usize, offsets: &[i64]) -> Result<()> {
+    let systems = offsets.len().saturating_sub(1);
+    if length == systems {
+        return Ok(());
+    }
+    Err(Error::argument(
+        name,
+        format!("have one entry for each of the {systems} systems that `offsets` bounds"),
+        length,
+        "Pass all arrays of the same pack",
+    ))
+}
+
 /// An empty vector with room for `each` entries for every one of `count` atoms.
 fn reserved<T>(count: usize, each: usize) -> Result<Vec<T>> {
     let mut vector = Vec::new();

@@ -25,5 +25,6 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(pack::plan_batches, module)?)?;
     module.add_function(wrap_pyfunction!(pack::bucket_by_size, module)?)?;
     module.add_function(wrap_pyfunction!(symmetry::niggli_reduce, module)?)?;
+    module.add_function(wrap_pyfunction!(symmetry::spacegroups, module)?)?;
     Ok(())
 }

@@ -1,10 +1,10 @@
 //! Wraps `adit_core::symmetry`.
 
 use adit_core::symmetry;
-use numpy::PyArray3;
+use numpy::{PyArray1, PyArray3};
 use pyo3::prelude::*;
 
-use crate::arrays::{self, Input, invalid};
+use crate::arrays::{self, Input, Real, invalid};
 
 #[pyfunction]
 #[pyo3(signature = (cells, threads=None))]
@@ -18,4 +18,39 @@ pub fn niggli_reduce<'py>(
     let reduced = py.detach(|| symmetry::niggli_reduce(cells, threads)).map_err(invalid)?;
     let count = reduced.len();
     arrays::shaped(py, reduced.as_flattened().as_flattened().to_vec(), [count, 3, 3])
+}
+
+#[pyfunction]
+#[pyo3(
+    signature = (numbers, positions, cells, offsets, symprec=None, threads=None),
+    text_signature = "(numbers, positions, cells, offsets, symprec=0.01, threads=None)"
+)]
+pub fn spacegroups<'py>(
+    py: Python<'py>,
+    numbers: &Bound<'py, PyAny>,
+    positions: &Bound<'py, PyAny>,
+    cells: &Bound<'py, PyAny>,
+    offsets: &Bound<'py, PyAny>,
+    symprec: Option<&Bound<'py, PyAny>>,
+    threads: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyArray1<i64>>> {
+    let numbers: Input<u8> = Input::new("numbers", numbers, &[None])?;
+    let positions = Real::new("positions", positions, &[None, Some(3)])?;
+    let cells = Real::new("cells", cells, &[None, Some(3), Some(3)])?;
+    let offsets: Input<i64> = Input::new("offsets", offsets, &[None])?;
+    let symprec = symprec.map_or(Ok(0.01), |symprec| arrays::scalar("symprec", symprec, "a length in Angstrom"))?;
+    let (numbers, offsets, threads) = (numbers.flat(), offsets.flat(), arrays::threads(threads)?);
+    macro_rules! detached {
+        ($positions:expr, $cells:expr) => {{
+            let (positions, cells) = ($positions.rows(), $cells.matrices());
+            py.detach(|| symmetry::spacegroups(numbers, positions, cells, offsets, symprec, threads))
+        }};
+    }
+    let result = match (&positions, &cells) {
+        (Real::Double(positions), Real::Double(cells)) => detached!(positions, cells),
+        (Real::Double(positions), Real::Single(cells)) => detached!(positions, cells),
+        (Real::Single(positions), Real::Double(cells)) => detached!(positions, cells),
+        (Real::Single(positions), Real::Single(cells)) => detached!(positions, cells),
+    };
+    Ok(arrays::vector(py, result.map_err(invalid)?))
 }

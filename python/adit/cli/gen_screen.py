@@ -1,0 +1,83 @@
+"""What `adit-gen` shows while it works, and at the end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from adit.cli.gen_options import Options
+
+
+def open_console(progress: bool | None, quiet: bool) -> Console:
+    """Where progress is shown: stderr, if that is a terminal or it is asked for."""
+    from rich.console import Console
+
+    shown = sys.stderr.isatty() if progress is None else progress
+    return Console(stderr=True, force_terminal=True) if shown and not quiet else Console(stderr=True, quiet=True)
+
+
+@contextmanager
+def status(console: Console, text: str) -> Iterator[None]:
+    """A line that says what is being done."""
+    if console.quiet:
+        yield
+    else:
+        with console.status(text):
+            yield
+
+
+@contextmanager
+def progress_bar(console: Console, done: int, block: int, options: Options) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar; the function it gives takes how many are kept and how many were drawn."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+    )
+    start, first = time.perf_counter(), done
+    with Progress(*columns, console=console, disable=console.quiet) as bar:
+        task = bar.add_task(noun(options), total=options.n, completed=done, rate=f"in blocks of {block:,}")
+
+        def advance(kept: int, drawn: int) -> None:
+            rate = (kept - first) / (time.perf_counter() - start)
+            left = f", {_duration((options.n - kept) / rate)} left" if rate and kept < options.n else ""
+            share = f", {kept / drawn:.0%} valid" if options.valid_only else ""
+            bar.update(task, completed=kept, rate=f"{rate:.3g}/s{share}{left}")
+
+        yield advance
+
+
+def print_table(options: Options, rows: list[tuple[str, str]], files: list[Path]) -> None:
+    """The figures and the files, on stdout."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=f"adit-gen: {noun(options)}", title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(justify="right", overflow="fold")
+    for name, value in [*rows, *(("written", str(path)) for path in files)]:
+        table.add_row(name, escape(value))
+    Console().print(table)
+
+
+def noun(options: Options) -> str:
+    """What the options ask for."""
+    return "molecules" if options.system == "molecule" else "crystals"
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"

@@ -1,0 +1,138 @@
+"""Solvers on flows that can be solved by hand.
+
+For data N(m, s^2) the best prediction on the path is linear, E[x_1 | x_t] = m + t s^2 / v (x_t - t m) with
+v = (1 - t)^2 + t^2 s^2, and the flow keeps (x_t - t m) / sqrt(v): it maps noise x_0 to m + s x_0.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+
+from adit.errors import InvalidInputError
+from adit.flow.solver import SOLVERS, integrate, time_grid
+
+M, S = 1.5, 0.4
+
+
+def best(x: torch.Tensor, t: float) -> torch.Tensor:
+    return M + t * S * S / ((1 - t) ** 2 + (t * S) ** 2) * (x - t * M)
+
+
+def exact(x_0: torch.Tensor, t: float) -> torch.Tensor:
+    return t * M + math.sqrt((1 - t) ** 2 + (t * S) ** 2) * x_0
+
+
+NOISE = torch.linspace(-2, 2, 5, dtype=torch.float64).view(1, 5, 1)
+
+
+def error(solver: str, steps: int, first: float, last: float) -> float:
+    times = [first + (last - first) * k / steps for k in range(steps + 1)]
+    return (integrate(best, exact(NOISE, first), times, solver) - exact(NOISE, last)).abs().max().item()
+
+
+@pytest.mark.parametrize(
+    ("solver", "first", "last", "low", "high"),
+    [
+        ("euler", 0.0, 1.0, 0.9, 1.1),
+        ("euler", 0.2, 0.8, 0.9, 1.1),
+        ("heun", 0.0, 1.0, 1.9, 2.2),
+        ("heun", 0.2, 0.8, 1.9, 2.2),
+        ("dpm++", 0.2, 0.8, 1.9, 2.9),  # of second order where the signal-to-noise ratio is finite
+    ],
+)
+def test_order_of_convergence(solver: str, first: float, last: float, low: float, high: float) -> None:
+    errors = [error(solver, steps, first, last) for steps in (40, 80, 160)]
+    orders = [math.log2(a / b) for a, b in pairwise(errors)]
+    assert all(low < order < high for order in orders), orders
+
+
+def test_the_whole_path_by_multistep() -> None:
+    """From t = 0, where the first steps are of first order, dpm++ still beats euler at the same cost."""
+    for steps in (10, 20, 50):
+        assert error("dpm++", steps, 0, 1) < 0.35 * error("euler", steps, 0, 1)
+    assert math.log2(error("dpm++", 320, 0, 1) / error("dpm++", 640, 0, 1)) > 1.6
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_known_answer_is_reached_whatever_the_steps(solver: str) -> None:
+    """If the data is one point, any solver is exact."""
+    point = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    for steps in (1, 2, 7):
+        made = integrate(lambda x, t: point, torch.randn(2, 3, 4), time_grid(steps), solver)
+        torch.testing.assert_close(made, point, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_calls(solver: str) -> None:
+    """One evaluation a step, two for heun but at the end; never at t = 1, where the velocity has no value."""
+    calls: list[float] = []
+
+    def predict(x: torch.Tensor, t: float) -> torch.Tensor:
+        calls.append(t)
+        return best(x, t)
+
+    made = integrate(predict, NOISE, time_grid(5), solver)
+    assert made.isfinite().all() and made.dtype == NOISE.dtype
+    assert len(calls) == (9 if solver == "heun" else 5)
+    assert min(calls) >= 0 and max(calls) < 1
+
+
+def test_ancestral_sampling_has_the_right_distribution() -> None:
+    """Mean m and spread s, though the prediction is a mean; the spread is approached from below, at first order."""
+    generator = torch.Generator().manual_seed(0)
+
+    def noise(x: torch.Tensor) -> torch.Tensor:
+        return torch.randn(x.shape, generator=generator, dtype=x.dtype)
+
+    start = torch.randn(20_000, 1, 1, generator=generator, dtype=torch.float64)
+    spreads = []
+    for steps in (50, 200):
+        made = integrate(best, start, time_grid(steps), "ancestral", noise)
+        assert abs(made.mean().item() - M) < 5 * S / math.sqrt(len(start))
+        spreads.append(made.std().item())
+        if steps == 50:
+            link = torch.corrcoef(torch.stack([start.flatten(), made.flatten()]))[0, 1]
+            assert abs(link) < 0.1, "the start is forgotten: fresh noise came in"
+    assert abs(spreads[1] - S) < 0.35 * abs(spreads[0] - S) + 0.01
+    assert spreads[1] == pytest.approx(S, rel=0.04)
+
+
+def test_ancestral_steps_keep_the_marginal() -> None:
+    """One step from s to t with the true data in hand gives x_t of mean t x_1 and spread 1 - t."""
+    generator = torch.Generator().manual_seed(0)
+    data = torch.full((50_000, 1, 1), 0.7, dtype=torch.float64)
+    s, t = 0.3, 0.5
+    x_s = s * data + (1 - s) * torch.randn(data.shape, generator=generator, dtype=torch.float64)
+    made = integrate(
+        lambda x, time: data, x_s, [s, t], "ancestral", lambda x: torch.randn(x.shape, generator=generator)
+    )
+    assert made.mean().item() == pytest.approx(t * 0.7, abs=0.01)
+    assert made.std().item() == pytest.approx(1 - t, rel=0.02)
+
+
+def test_fresh_noise_comes_from_the_given_source() -> None:
+    asked: list[torch.Size] = []
+
+    def noise(x: torch.Tensor) -> torch.Tensor:
+        asked.append(x.shape)
+        return torch.zeros_like(x)
+
+    for solver in SOLVERS:
+        integrate(best, NOISE, time_grid(4), solver, noise)
+    assert asked == [NOISE.shape] * 2, "ancestral alone, but in the first and the last step"
+
+
+def test_time_grid() -> None:
+    assert time_grid(1) == [0, 1] and time_grid(4) == [0, 0.25, 0.5, 0.75, 1]
+    assert all(time_grid(n)[-1] == 1.0 for n in range(1, 300))
+    with pytest.raises(InvalidInputError, match="`steps` must be at least 1; got 0"):
+        time_grid(0)
+
+
+def test_unknown_solver_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(InvalidInputError, match=r"unknown solver 'rk4'; known: euler, heun, dpm\+\+, ancestral"):
+        integrate(best, NOISE, time_grid(2), "rk4")
