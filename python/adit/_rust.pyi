@@ -178,8 +178,8 @@ def spacegroups(
     """The space group of each crystal, found by the `moyo` crate.
 
     Shinohara, Togo and Tanaka, Acta Cryst. A79, 390 (2023). `symprec` is lowered to a tenth of the
-    shortest translation that the structure can have, and further where the operations found with it
-    form no group.
+    shortest translation that the structure can have, further in long cells, and where the operations
+    found with it form no group.
 
     Args:
         numbers: (T,) uint8, atomic numbers, or any labels of kinds of atoms.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -43,7 +43,7 @@ class Generator:
                 raise InvalidInputError(f"`threads` must be at least 1; got {threads}")
             torch.set_num_threads(threads)
         self.weights = weights
-        self.device = _device(device)
+        self.device = choose_device(device)
         self.model = weights.model.to(self.device).eval()
 
     @classmethod
@@ -86,6 +86,7 @@ class Generator:
         cfg: float | None = None,
         atoms: int | tuple[int, int] | None = None,
         batch_size: int | None = None,
+        progress: Callable[[int], None] | None = None,
     ) -> Iterator[list[AtomicSystem]]:
         """Blocks of systems, in order, as they are made.
 
@@ -99,6 +100,7 @@ class Generator:
             cfg: scale of classifier-free guidance; 1 is none.
             atoms: number of atoms, or a range (smallest, largest); default as in the training set.
             batch_size: systems in a block.
+            progress: called with the number of systems that were made since its last call.
 
         Raises:
             InvalidInputError: an option is out of range; names it.
@@ -117,7 +119,7 @@ class Generator:
                 f"the weights {self.weights.name!r} were not trained for {system!r}; known: {known}"
             )
         counts = atom_distribution(self.weights.atom_counts[system], atoms)
-        return self._blocks(n, system, start, seed, settings, block, counts)
+        return self._blocks(n, system, start, seed, settings, block, counts, progress)
 
     def _blocks(
         self,
@@ -128,10 +130,11 @@ class Generator:
         settings: SamplingDefaults,
         block: int,
         counts: tuple[NDArray[np.int64], NDArray[np.float64]],
+        progress: Callable[[int], None] | None,
     ) -> Iterator[list[AtomicSystem]]:
         while n is None or start < n:
             indices = range(start, start + block if n is None else min(n, start + block))
-            yield self._block(indices, system, seed, settings, counts)
+            yield self._block(indices, system, seed, settings, counts, progress)
             start += block
 
     @torch.inference_mode()
@@ -142,6 +145,7 @@ class Generator:
         seed: int,
         settings: SamplingDefaults,
         counts: tuple[NDArray[np.int64], NDArray[np.float64]],
+        progress: Callable[[int], None] | None,
     ) -> list[AtomicSystem]:
         """One block: groups of one size, each integrated and decoded together."""
         values, probabilities = counts
@@ -153,6 +157,8 @@ class Generator:
             made_group = self._group([streams[k] for k in members], int(size), system, settings)
             for k, made in zip(members, made_group, strict=True):
                 out[k] = replace(made, info={"index": indices[k], "seed": seed})
+            if progress is not None:
+                progress(len(members))
         return [item for item in out if item is not None]
 
     def _group(
@@ -220,7 +226,13 @@ def atom_distribution(
     return values, weights / weights.sum()
 
 
-def _device(name: str) -> torch.device:
+def choose_device(name: str) -> torch.device:
+    """ "auto", "cpu", "cuda", "cuda:1", ...: "auto" is the first GPU where there is one, else the CPU.
+
+    Raises:
+        InvalidInputError: no such name.
+        BackendUnavailableError: the GPU is not there.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

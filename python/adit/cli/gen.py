@@ -188,7 +188,15 @@ def _blocks(
     """The blocks to write, from where the run stands, with a progress bar."""
     block = int(state.place["block"])
     kept, drawn = state.count, state.drawn
+    fresh = 0
     with progress_bar(console, kept, block, options) as advance:
+
+        def made(count: int) -> None:
+            nonlocal fresh
+            fresh += count
+            if not options.valid_only:  # which of them are kept is known at the end of the block
+                advance(kept + fresh, drawn + fresh)
+
         stream = generator.stream(
             None if options.valid_only else options.n,
             options.system,
@@ -199,6 +207,7 @@ def _blocks(
             cfg=options.cfg,
             atoms=options.atoms,
             batch_size=block,
+            progress=made,
         )
         while kept < options.n:
             if options.valid_only and drawn >= GIVE_UP_AFTER and kept < GIVE_UP_BELOW * drawn:
@@ -207,7 +216,7 @@ def _blocks(
                     f"stopped: only {kept:,} of {drawn:,} samples are valid, less than {GIVE_UP_BELOW:.0%}; they are "
                     "kept. Try other --weights, more --steps or another --solver, or leave out --valid-only",
                 )
-            systems = next(stream)
+            systems, fresh = next(stream), 0
             drawn += len(systems)
             if options.valid_only:
                 systems = _valid(systems, options.system)[: options.n - kept]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from adit.cli.common import run
 from adit.config import Recipe
-from adit.errors import BackendUnavailableError
 from adit.recipes import RECIPES, get_recipe
 
 if TYPE_CHECKING:
@@ -95,14 +94,14 @@ def export(
     steps: Annotated[int | None, typer.Option(min=1, help="default solver steps to ship")] = None,
     solver: Annotated[str | None, typer.Option(help="default solver to ship")] = None,
     cfg: Annotated[float | None, typer.Option(help="default guidance scale to ship")] = None,
-    decoder: Annotated[Path | None, typer.Option(help="VAE run with the same encoder, to take the decoder from")] = None,
+    decoder: Annotated[Path | None, typer.Option(help="VAE run with the same encoder, whose decoder to take")] = None,
 ) -> None:
     """Writes the averaged weights in half precision, for `adit-gen --weights FOLDER`."""
     from adit.train.stages import export as export_weights
     from adit.weights.store import SamplingDefaults
 
     defaults = SamplingDefaults()
-    chosen = {"steps": steps, "solver": solver, "cfg": cfg}
+    chosen: dict[str, Any] = {"steps": steps, "solver": solver, "cfg": cfg}
     defaults = replace(defaults, **{key: value for key, value in chosen.items() if value is not None})
     target = out or run_folder / "weights"
     export_weights(run_folder, target, name or run_folder.name, defaults, decoder)
@@ -132,21 +131,17 @@ def _recipe(
         chosen = replace(chosen, data=tuple(data))
     from adit.train.stages import with_overrides
 
-    return with_overrides(
-        chosen, stage, steps=steps, tokens_per_step=tokens, seed=seed, compile=compile, bf16=bf16
-    )
+    return with_overrides(chosen, stage, steps=steps, tokens_per_step=tokens, seed=seed, compile=compile, bf16=bf16)
 
 
 def _device(name: str, threads: int | None) -> torch.device:
     import torch
 
+    from adit.generate import choose_device
+
     if threads is not None:
         torch.set_num_threads(threads)
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise BackendUnavailableError("`--device cuda`, but torch finds no CUDA device here; use --device cpu")
-    return torch.device(name)
+    return choose_device(name)
 
 
 def main() -> None:

@@ -206,7 +206,10 @@ class CifZipWriter(Writer):
             with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
                 for index in range(self.count):
                     file = self._folder._file(index)
-                    archive.write(file, file.name)
+                    # without the file's time: the same structures give the same zip
+                    entry = zipfile.ZipInfo(file.name, (1980, 1, 1, 0, 0, 0))
+                    entry.external_attr = 0o644 << 16
+                    archive.writestr(entry, file.read_bytes(), zipfile.ZIP_DEFLATED)
             temporary.replace(self.path)
             shutil.rmtree(self._folder.path)
 
@@ -219,7 +222,7 @@ def _unpack(path: Path, folder: Path) -> None:
             folder.mkdir()
             for name in archive.namelist():
                 if pattern.fullmatch(name):
-                    (folder / name).write_bytes(archive.read(name))
+                    _replace(folder / name, archive.read(name).decode("utf-8"))
     except zipfile.BadZipFile as error:
         raise InvalidInputError(f"{path} is not a zip file ({error}); remove it or choose another name") from error
 

@@ -73,17 +73,9 @@ class Trainer:
             start = load_checkpoint(found[-1], self.model, ema, optimizers)
             window = read_state(found[-1]).get("window", [])
         last = config.steps if stop_at is None else min(config.steps, stop_at)
-        sampler = TokenBudgetSampler(
-            self.data.sizes,
-            np.asarray(self.data.periodic),
-            config.tokens_per_step,
-            config.tokens_per_group,
-            config.crystal_fraction,
-            config.seed,
-        )
         log = Log(self.folder, start, window)
         generator = torch.Generator(self.device)
-        for step, groups in enumerate(islice(sampler, start, last), start):
+        for step, groups in enumerate(islice(self.sampler(), start, last), start):
             metrics = self._step(step, groups, optimizers, generator)
             ema.update(self.model, step)
             log.add(metrics)
@@ -97,6 +89,18 @@ class Trainer:
                 log.validation(done, self._validate(ema))
         log.close()
         return max(start, last)
+
+    def sampler(self) -> TokenBudgetSampler:
+        """The systems of each step, from step 0."""
+        config = self.config
+        return TokenBudgetSampler(
+            self.data.sizes,
+            np.asarray(self.data.periodic),
+            config.tokens_per_step,
+            config.tokens_per_group,
+            config.crystal_fraction,
+            config.seed,
+        )
 
     def _step(
         self,
@@ -146,8 +150,8 @@ class Trainer:
     def _names(self, indices: np.ndarray[Any, np.dtype[np.int64]]) -> str:
         """Systems as messages name them: by `id` where the data has one, the first few of many."""
         ids = self.data.properties.get("id")
-        names = [str(ids[k]) if ids is not None else f"system {k}" for k in indices[:5]]
-        return ", ".join(names) + (f" and {len(indices) - 5} more" if len(indices) > 5 else "")
+        names = [str(ids[k]) if ids is not None else f"system {k}" for k in dict.fromkeys(indices.tolist())]
+        return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
     def _validate(self, ema: EMA) -> dict[str, float]:
         """Figures of the averaged weights; the trained ones come back afterwards."""

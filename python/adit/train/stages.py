@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from adit.config import Recipe, TrainConfig, to_dict
+from adit.config import Recipe, to_dict
 from adit.data.packed import PackedDataset
 from adit.data.prepare import load
 from adit.errors import CheckpointError, InvalidInputError
@@ -120,9 +120,7 @@ def bundle(
     model = GenerationModel(vae.config, dit.config)
     model.decoder, model.dit = vae.decoder, dit
     model.latent_mean, model.latent_std = vae.latent_mean, vae.latent_std
-    return Pretrained(
-        name=name, model=model, defaults=defaults or SamplingDefaults(), atom_counts=counts, about=about
-    )
+    return Pretrained(name=name, model=model, defaults=defaults or SamplingDefaults(), atom_counts=counts, about=about)
 
 
 def load_vae(folder: Path, device: torch.device) -> VAE:
@@ -136,14 +134,15 @@ def load_vae(folder: Path, device: torch.device) -> VAE:
 def load_all(names: tuple[str, ...]) -> PackedDataset:
     """Prepared data sets, one after the other, with only the columns that all of them have (and `smiles`)."""
     parts = [load(name) for name in names]
-    return PackedDataset.concatenate([_with_column(_with_column(part, "smiles", ""), "split", "train") for part in parts])
+    parts = [_with_column(_with_column(part, "smiles", ""), "split", "train") for part in parts]
+    return PackedDataset.concatenate(parts)
 
 
 def with_overrides(recipe: Recipe, stage: str, **values: Any) -> Recipe:
     """The recipe with some fields of one stage's TrainConfig replaced; None keeps the recipe's value."""
     chosen = {name: value for name, value in values.items() if value is not None}
-    config: TrainConfig = replace(getattr(recipe, f"{stage}_train"), **chosen)
-    return replace(recipe, **{f"{stage}_train": config})
+    changes: dict[str, Any] = {f"{stage}_train": replace(getattr(recipe, f"{stage}_train"), **chosen)}
+    return replace(recipe, **changes)
 
 
 def recipe_from_state(state: dict[str, Any]) -> Recipe:

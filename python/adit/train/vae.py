@@ -42,8 +42,12 @@ class VAELoss:
 
     @torch.no_grad()
     def _follow(self, mean: Tensor) -> None:
-        """Running mean and spread of the latents, for the strength of the noise."""
+        """Running mean and spread of the latents, for the strength of the noise.
+
+        What is not finite does not count: it would spread to every system, and `Trainer` names the one it is from.
+        """
         flat = mean.flatten(0, 1)
+        flat = torch.where(flat.isfinite(), flat, self.vae.latent_mean)
         self.vae.latent_mean.lerp_(flat.mean(0), _STATISTICS_MOMENTUM)
         spread = (flat - self.vae.latent_mean).square().mean(0).sqrt()
         self.vae.latent_std.lerp_(spread, _STATISTICS_MOMENTUM)

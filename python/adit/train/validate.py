@@ -138,14 +138,16 @@ def sample_figures(
 def known_smiles(data: PackedDataset, cache: Path) -> set[str]:
     """Canonical SMILES without stereo of a training set's `smiles` column, kept in a file."""
     if not cache.exists():
-        from rdkit import Chem, RDLogger
+        from rdkit import Chem, rdBase
 
-        RDLogger.DisableLog("rdApp.*")
         column = data.properties.get("smiles", np.zeros(0, dtype="U1"))
-        molecules = (Chem.MolFromSmiles(str(text)) for text in column if text)
-        lines = sorted({Chem.MolToSmiles(m, isomericSmiles=False) for m in molecules if m is not None})
+        with rdBase.BlockLogs():
+            molecules = (Chem.MolFromSmiles(str(text)) for text in column if text)
+            lines = sorted({Chem.MolToSmiles(m, isomericSmiles=False) for m in molecules if m is not None})
         cache.parent.mkdir(parents=True, exist_ok=True)
-        cache.write_text("\n".join(lines))
+        partial = cache.with_suffix(".partial")
+        partial.write_text("\n".join(lines))
+        partial.replace(cache)
     return set(cache.read_text().split("\n")) - {""}
 
 

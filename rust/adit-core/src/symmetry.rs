@@ -28,6 +28,8 @@ const MAX_EDGE: f64 = 1e6;
 /// The largest tolerance as a part of the shortest translation. Beyond, a lattice may look like two
 /// Bravais lattices at once, whose symmetries together are endless.
 const MAX_TOLERANCE: f64 = 0.1;
+/// See [`largest_tolerance`].
+const MAX_SHEAR: f64 = 0.2;
 
 /// The Niggli-reduced cell of each lattice, in the same Cartesian frame: `new = M @ old` with whole
 /// numbers M of determinant +1, so that atoms stay where they are and handedness is kept.
@@ -91,7 +93,8 @@ pub fn niggli_transform(given: &Matrix) -> Option<Transform> {
 /// that is degenerate or of extreme shape, or a failure of moyo.
 ///
 /// Positions are Cartesian, `symprec` is in the same unit. It is lowered to a tenth of the shortest
-/// translation that the structure can have, and by moyo where the operations found form no group.
+/// translation that the structure can have (further in long cells), and by moyo where the operations
+/// found form no group.
 ///
 /// K. Shinohara, A. Togo, I. Tanaka, Acta Cryst. A79, 390 (2023), and the `moyo` crate.
 ///
@@ -149,9 +152,10 @@ fn spacegroup(numbers: &[u8], points: &[Vec3], given: &Matrix, symprec: f64) -> 
 /// A translation of the structure carries each atom to one of its kind, so it is as long as the
 /// smallest distance between two of a kind, less twice the tolerance.
 ///
-/// moyo multiplies the lattice's symmetries with each other until nothing new comes. That would
-/// never end if they included a shear of the longest edge b by the shortest a, whose change of the
-/// angle is a / b; it is within the tolerance s if (a / b)^2 a b < s^2.
+/// moyo multiplies the lattice's symmetries with each other until nothing new comes. That never ends
+/// if a few of them make up a shear: the longest edge b moved by the shortest, a. An operation may
+/// turn b by an angle e / b with (e / b)^2 a b < s^2, s the tolerance; where e stays below a / 4, the
+/// few cannot add up to a. A little less, because e may be oblique.
 fn largest_tolerance(numbers: &[u8], points: &[Vec3], rows: &Matrix, longest: f64) -> Option<f64> {
     let mut kinds: BTreeMap<u8, Vec<Vec3>> = BTreeMap::new();
     for (&number, &point) in numbers.iter().zip(points) {
@@ -162,5 +166,5 @@ fn largest_tolerance(numbers: &[u8], points: &[Vec3], rows: &Matrix, longest: f6
         translation = translation.max(distances::in_crystal(kind, rows)?);
     }
     let least = (1.0 - 2.0 * MAX_TOLERANCE) * translation;
-    Some((MAX_TOLERANCE * translation).min((least.powi(3) / longest).sqrt()))
+    Some((MAX_TOLERANCE * translation).min(MAX_SHEAR * (least.powi(3) / longest).sqrt()))
 }

@@ -1,7 +1,8 @@
-//! Niggli reduction ends, keeps the lattice, and is idempotent, on every kind of cell.
+//! Niggli reduction ends and keeps the lattice on every kind of cell, and refuses only extreme ones.
+//! The search for the space group ends, whatever the crystal.
 
 use adit_core::cell::{self, Matrix, Transform};
-use adit_core::symmetry::{niggli_reduce, niggli_transform};
+use adit_core::symmetry::{niggli_reduce, niggli_transform, spacegroups};
 use proptest::prelude::*;
 
 fn integer_determinant(m: &Transform) -> i128 {
@@ -28,7 +29,12 @@ fn nearly_symmetric() -> impl Strategy<Value = Matrix> {
 }
 
 fn check(given: &Matrix) -> std::result::Result<(), TestCaseError> {
-    let Some(transform) = niggli_transform(given) else { return Ok(()) };
+    let Some(transform) = niggli_transform(given) else {
+        let lengths = cell::minkowski_reduce(given).map(|(rows, _)| rows.map(|row| cell::norm(&row)));
+        let extreme = lengths.is_none_or(|x| x.iter().any(|p| x.iter().any(|q| p * 1e3 < *q)));
+        prop_assert!(extreme, "refused");
+        return Ok(());
+    };
     prop_assert_eq!(integer_determinant(&transform), 1);
     let new = niggli_reduce(&[*given], Some(1)).unwrap()[0];
     let lengths = new.map(|row| cell::norm(&row));
@@ -64,6 +70,17 @@ proptest! {
     }
 
     #[test]
+    fn space_groups_end(
+        given in prop_oneof![matrix(-6.0..6.0), nearly_symmetric()],
+        points in prop::collection::vec(prop::array::uniform3(-3.0..3.0f64), 1..5),
+        exponent in -6.0..0.5f64,
+    ) {
+        let numbers: Vec<u8> = (0..points.len()).map(|k| (k / 2) as u8 + 1).collect();
+        let found = spacegroups(&numbers, &points, &[given], &[0, points.len() as i64], 10f64.powf(exponent), Some(1));
+        prop_assert!((0..=230).contains(&found.unwrap()[0]));
+    }
+
+    #[test]
     fn any_numbers_end(given in prop::array::uniform3(prop::array::uniform3(any::<f64>()))) {
         check(&given)?;
     }
@@ -80,4 +97,15 @@ fn a_flat_cell_is_named() {
 fn a_left_handed_cell_stays_left_handed() {
     let new = niggli_reduce(&[[[3.0, 0.0, 0.0], [0.0, 4.0, 0.0], [3.0, 0.0, -5.0]]], None).unwrap()[0];
     assert!(cell::determinant(&new) < 0.0);
+}
+
+/// Two operations of this cell are within the tolerance, but their product is a shear.
+#[test]
+fn a_needle_ends() {
+    let cell = [
+        [-4.000_029_25, 0.000_078_90, 3.999_861_24],
+        [2.000_234_93, -2.000_161_33, -0.000_298_78],
+        [3.464_327_35, -3.464_338_56, -0.000_073_81],
+    ];
+    assert_eq!(spacegroups(&[1], &[[0.0; 3]], &[cell], &[0, 1], 0.01, Some(1)).unwrap().len(), 1);
 }
