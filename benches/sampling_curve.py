@@ -1,6 +1,6 @@
 """Quality against sampler settings: which steps, solver and guidance scale the weights should ship with.
 
-    python benches/sampling_curve.py --weights joint-tiny --n 256 --csv benches/results/sampling_curve.csv
+python benches/sampling_curve.py --weights joint-tiny --n 256 --csv benches/results/sampling_curve.csv
 """
 
 from __future__ import annotations

@@ -191,6 +191,21 @@ def test_neighbouring_seeds_share_no_noise(generator: Generator) -> None:
     assert len({one.positions.tobytes() for group in made for one in group}) == 36
 
 
+def test_molecules_and_crystals_of_a_seed_start_from_other_noise(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import adit.generate as module
+
+    starts: list[torch.Tensor] = []
+    inner = module.integrate
+    monkeypatch.setattr(module, "integrate", lambda *a: starts.append(a[1]) or inner(*a))
+    for system in ("molecule", "crystal"):
+        generator.sample(200, system, atoms=6, steps=1)
+    first, second = (start.flatten() for start in starts)
+    assert abs(torch.corrcoef(torch.stack([first, second]))[0, 1]) < 0.1
+    assert abs(first.mean()) < 0.1 and abs(first.std() - 1) < 0.1
+
+
 def test_weights_for_one_kind_name_it() -> None:
     generator = Generator(pretrained({"crystal": {2: 1}}), device="cpu")
     assert len(generator.sample(1, "crystal")) == 1

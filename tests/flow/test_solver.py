@@ -112,6 +112,9 @@ def test_ancestral_steps_keep_the_marginal() -> None:
     )
     assert made.mean().item() == pytest.approx(t * 0.7, abs=0.01)
     assert made.std().item() == pytest.approx(1 - t, rel=0.02)
+    # x_s is x_t with more noise, x_s = (s / t) x_t + ...: given the data they correlate by s (1 - t) / (t (1 - s))
+    link = torch.corrcoef(torch.stack([x_s.flatten(), made.flatten()]))[0, 1].item()
+    assert link == pytest.approx(s * (1 - t) / (t * (1 - s)), abs=0.015)
 
 
 def test_fresh_noise_comes_from_the_given_source() -> None:

@@ -75,9 +75,8 @@ def test_average_against_the_formula() -> None:
         decay = min(0.9, (1 + step) / (10 + step))
         for name, tensor in model.state_dict().items():
             expected[name] = decay * expected[name] + (1 - decay) * tensor
+            torch.testing.assert_close(average.shadow[name], expected[name], atol=1e-4, rtol=1e-4)
     assert set(average.shadow) == set(expected)
-    for name, tensor in expected.items():
-        torch.testing.assert_close(average.shadow[name], tensor, atol=1e-4, rtol=1e-4)
     average.copy_to(model)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, average.shadow[name])
