@@ -138,7 +138,8 @@ class PackedDataset:
             InvalidInputError: the folder holds something else, or a property's name cannot be a file's.
         """
         folder = Path(folder)
-        if folder.exists() and any(folder.iterdir()) and not (folder / "meta.json").is_file():
+        free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+        if not free and not (folder / "meta.json").is_file():
             raise InvalidInputError(
                 f"{folder} exists and is not a prepared data set; choose another folder or remove it"
             )
