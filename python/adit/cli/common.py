@@ -9,6 +9,7 @@ from adit.errors import AditError
 
 if TYPE_CHECKING:
     import typer
+    from rich.progress import ProgressColumn
 
 
 def run(app: typer.Typer) -> None:
@@ -21,3 +22,17 @@ def run(app: typer.Typer) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def progress_columns() -> tuple[ProgressColumn, ...]:
+    """What a progress bar shows: the task's name, how many of how many, its field `rate`, the time."""
+    from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    return (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+    )

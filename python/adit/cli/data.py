@@ -12,10 +12,10 @@ import numpy as np
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 from rich.table import Table
 
-from adit.cli.common import run
+from adit.cli.common import progress_columns, run
 from adit.data.base import ReadOptions
 from adit.data.packed import SPLITS, PackedDataset
 from adit.data.prepare import cache_folder, datasets, load
@@ -47,16 +47,8 @@ def prepare(
     console = Console()
     start = time.perf_counter()
     options = ReadOptions(limit=limit, allow_pickle=allow_pickle, conformers=conformers)
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-    )
     # No refresh thread: the workers are forked from this process.
-    with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
+    with Progress(*progress_columns(), console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
         task = bar.add_task(f"preparing {name}", total=None, rate="")
 
         def show(done: int, broken: int) -> None:

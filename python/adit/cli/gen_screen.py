@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adit.cli.common import progress_columns
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -36,18 +38,10 @@ def status(console: Console, text: str) -> Iterator[None]:
 @contextmanager
 def progress_bar(console: Console, done: int, block: int, options: Options) -> Iterator[Callable[[int, int], None]]:
     """A progress bar; the function it gives takes how many are kept and how many were drawn."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress
 
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-    )
     start, first = time.perf_counter(), done
-    with Progress(*columns, console=console, disable=console.quiet) as bar:
+    with Progress(*progress_columns(), console=console, disable=console.quiet) as bar:
         task = bar.add_task(noun(options), total=options.n, completed=done, rate=f"in blocks of {block:,}")
 
         def advance(kept: int, drawn: int) -> None:

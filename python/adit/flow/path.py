@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from adit.errors import InvalidInputError
+
 
 def interpolate(noise: Tensor, data: Tensor, t: Tensor) -> Tensor:
     """x_t for times t (B,) and noise, data (B, N, L)."""
@@ -59,7 +61,5 @@ def sample_times(
     elif kind == "logit-normal":
         t = (mean + std * torch.randn(count, generator=generator, device=device)).sigmoid()
     else:
-        from adit.errors import InvalidInputError
-
         raise InvalidInputError(f"`time_sampling` must be 'uniform' or 'logit-normal'; got {kind!r}")
     return 0.01 + 0.98 * t

@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from adit.config import Recipe, to_dict
+from adit.config import Recipe, recipe_from_dict, to_dict
 from adit.data.packed import PackedDataset
 from adit.data.prepare import load
 from adit.errors import CheckpointError, InvalidInputError
@@ -147,14 +148,10 @@ def with_overrides(recipe: Recipe, stage: str, **values: Any) -> Recipe:
 
 def recipe_from_state(state: dict[str, Any]) -> Recipe:
     """The recipe that a checkpoint was trained with."""
-    from adit.config import recipe_from_dict
-
     return recipe_from_dict(state["recipe"])
 
 
 def _with_column(part: PackedDataset, name: str, value: str) -> PackedDataset:
-    import numpy as np
-
     if name in part.properties:
         return part
     return replace(part, properties={**part.properties, name: np.full(len(part), value)})

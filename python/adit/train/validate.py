@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from adit.batch import SystemBatch, gather
 from adit.data.packed import PackedDataset
@@ -33,13 +33,6 @@ def size_groups(data: PackedDataset, limit: int, seed: int = 0) -> list[SystemBa
         gather(data.offsets, chosen[sizes == n], data.numbers, data.positions, data.cells, data.periodic)
         for n in np.unique(sizes)
     ]
-
-
-@torch.no_grad()
-def reconstruct(vae: VAE, batch: SystemBatch, noise: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Normalised latents and their noisy copy."""
-    clean = vae.encode(batch)
-    return clean, clean + noise * torch.randn(clean.shape, generator=generator, device=clean.device)
 
 
 def reconstruction_figures(vae: VAE, data: PackedDataset, limit: int) -> dict[str, float]:
@@ -76,13 +69,15 @@ def reconstruction_figures(vae: VAE, data: PackedDataset, limit: int) -> dict[st
 def noise_curve(vae: VAE, groups: list[SystemBatch]) -> dict[float, float]:
     """Share of stable atoms (EDM tables) of molecules decoded from latents with noise of each level."""
     device = vae.latent_mean.device
+    batches = [group.to(device) for group in groups]
+    with torch.no_grad():
+        latents = [vae.encode(batch) for batch in batches]
     curve = {}
     for level in NOISE_LEVELS:
         generator = torch.Generator(device).manual_seed(0)
         made: list[AtomicSystem] = []
-        for group in groups:
-            batch = group.to(device)
-            _, noisy = reconstruct(vae, batch, level, generator)
+        for batch, clean in zip(batches, latents, strict=True):
+            noisy = clean + level * torch.randn(clean.shape, generator=generator, device=device)
             made += vae.decode(noisy, batch.periodic).to_systems(batch.periodic)
         curve[level] = edm_stability(made).atom_stability
     return curve
@@ -111,13 +106,14 @@ def sample_figures(
         molecules = generator.sample(n, "molecule", seed=0)
         smiles = validity(molecules)
         stability = edm_stability(molecules)
-        fresh = {s for s in smiles if s is not None} - known()
+        reference = known()
+        fresh = {s for s in smiles if s is not None} - reference
         figures |= {
             "molecule/stable_atoms": stability.atom_stability,
             "molecule/stable": stability.molecule_stability,
             "molecule/valid": float(np.mean([s is not None for s in smiles])),
             "molecule/unique": uniqueness(smiles),
-            "molecule/novel": novelty(smiles, known()),
+            "molecule/novel": novelty(smiles, reference),
             "molecule/valid_unique_novel": len(fresh) / n,
         }
     if "crystal" in weights.atom_counts:
@@ -177,7 +173,3 @@ def atom_counts(data: PackedDataset) -> dict[str, dict[int, int]]:
         kind: {int(n): int(c) for n, c in zip(*np.unique(part.sizes, return_counts=True), strict=True)}
         for kind, part in _by_kind(data).items()
     }
-
-
-def count_parameters(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
