@@ -23,6 +23,7 @@ errors
 elements
 _rust
 system
+packing
 neighbors
 config
 recipes
@@ -44,7 +45,10 @@ cli
 """From the ground up: a line imports from the lines above it alone. `train` has two storeys: weights are read by
 its checkpoint code, and its validation generates."""
 
-UPWARD = {("adit.system", "convert"): "`to_ase` and its like import the converter when they are called"}
+UPWARD = {
+    ("adit.system", "convert"): "`to_ase` and its like import the converter when they are called",
+    ("adit.packing", "convert"): "`as_system` imports the converter of the class that it meets",
+}
 """The exceptions, by module and layer; each inside a function, with its reason."""
 
 HEAVY = "rdkit pymatgen ase triton plotly smact openbabel matplotlib spglib moyopy scipy pandas chgnet"

@@ -14,7 +14,7 @@ import numpy as np
 
 from adit.elements import SYMBOLS
 from adit.errors import InvalidInputError
-from adit.eval.packing import Packed, Systems, pack
+from adit.packing import Packed, Systems, as_system, pack
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -131,7 +131,7 @@ def unique(systems: Systems, limit: int = 100) -> Uniqueness:
         for group in members.values():
             kept: list[Structure] = []
             for index in group:
-                structure = _reduced(systems[index]) if len(group) > 1 else None
+                structure = _reduced(as_system(systems[index])) if len(group) > 1 else None
                 if any(_match(matcher, other, structure) for other in kept[:limit]):
                     continue
                 first[index] = True
@@ -158,7 +158,7 @@ def novel(systems: Systems, reference: PackedDataset) -> NDArray[np.bool_]:
     with _quiet_pymatgen():
         for index in np.flatnonzero(result).tolist():
             candidates = known.get(formulas[index], [])
-            structure = _reduced(systems[index]) if candidates else None
+            structure = _reduced(as_system(systems[index])) if candidates else None
             result[index] = not any(_match(matcher, structure, references[other]) for other in candidates)
     return result
 

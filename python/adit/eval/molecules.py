@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from adit.errors import BackendUnavailableError, InvalidInputError
-from adit.eval.packing import Systems
+from adit.packing import Systems, as_system
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,7 +75,7 @@ def novelty(smiles: Sequence[str | None], reference: Collection[str]) -> float:
 
 
 def _molecules(systems: Systems) -> Iterator[AtomicSystem]:
-    for index, system in enumerate(systems):
+    for index, system in enumerate(map(as_system, systems)):
         if system.is_periodic:
             raise InvalidInputError(f"`systems` must be molecules; system {index} is a crystal: {system!r}")
         yield system

@@ -13,7 +13,7 @@ from adit.eval.drawing import Drawing, draw, label
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from adit.eval.packing import Systems
+    from adit.packing import Systems
 
 _LIGHT = np.array([-0.45, 0.6, 0.8]) / np.linalg.norm([-0.45, 0.6, 0.8])
 _STICK = 0.09  # Angstrom, radius of a bond

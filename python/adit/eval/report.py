@@ -16,9 +16,10 @@ import numpy as np
 from adit.elements import SYMBOLS
 from adit.eval.drawing import draw, label
 from adit.eval.summary import Summary, percent, summarise
+from adit.packing import as_system
 
 if TYPE_CHECKING:
-    from adit.eval.packing import Systems
+    from adit.packing import Systems
     from adit.system import AtomicSystem
 
 _MOLECULE, _CRYSTAL = "#3b82c4", "#d98a3d"
@@ -47,7 +48,7 @@ def write_html(
     Raises:
         OSError: the page cannot be written.
     """
-    everything = list(systems)
+    everything = [as_system(system) for system in systems]
     summary = summarise(everything) if summary is None else summary
     shown = [
         [index for index, system in enumerate(everything) if system.is_periodic is periodic][:limit]

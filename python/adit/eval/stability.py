@@ -15,7 +15,7 @@ import numpy as np
 
 from adit.elements import NUMBERS
 from adit.errors import InvalidInputError
-from adit.eval.packing import Systems, pack
+from adit.packing import Systems, pack
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

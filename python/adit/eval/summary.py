@@ -11,11 +11,12 @@ import numpy as np
 from adit.eval.crystals import compositional_validity, structural_validity, unique
 from adit.eval.molecules import Bonds, connected, uniqueness, validity
 from adit.eval.stability import edm_stability
+from adit.packing import as_system
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from adit.eval.packing import Systems
+    from adit.packing import Systems
     from adit.system import AtomicSystem
 
 
@@ -128,7 +129,7 @@ def summarise(systems: Systems, bonds: Bonds = "rdkit") -> Summary:
         InvalidInputError: `bonds` is unknown.
         BackendUnavailableError: bonds="openbabel" and Open Babel is not installed.
     """
-    everything = list(systems)
+    everything = [as_system(system) for system in systems]
     periodic = np.array([system.is_periodic for system in everything], dtype=np.bool_)
     valid = np.zeros(len(everything), dtype=np.bool_)
     notes = np.full(len(everything), "", dtype=object)
