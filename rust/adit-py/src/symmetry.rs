@@ -4,7 +4,7 @@ use adit_core::symmetry;
 use numpy::{PyArray1, PyArray3};
 use pyo3::prelude::*;
 
-use crate::arrays::{self, Input, Real, invalid};
+use crate::arrays::{self, Input, Real, detached, invalid};
 
 #[pyfunction]
 #[pyo3(signature = (cells, threads=None))]
@@ -40,17 +40,7 @@ pub fn spacegroups<'py>(
     let offsets: Input<i64> = Input::new("offsets", offsets, &[None])?;
     let symprec = symprec.map_or(Ok(0.01), |symprec| arrays::scalar("symprec", symprec, "a length in Angstrom"))?;
     let (numbers, offsets, threads) = (numbers.flat(), offsets.flat(), arrays::threads(threads)?);
-    macro_rules! detached {
-        ($positions:expr, $cells:expr) => {{
-            let (positions, cells) = ($positions.rows(), $cells.matrices());
-            py.detach(|| symmetry::spacegroups(numbers, positions, cells, offsets, symprec, threads))
-        }};
-    }
-    let result = match (&positions, &cells) {
-        (Real::Double(positions), Real::Double(cells)) => detached!(positions, cells),
-        (Real::Double(positions), Real::Single(cells)) => detached!(positions, cells),
-        (Real::Single(positions), Real::Double(cells)) => detached!(positions, cells),
-        (Real::Single(positions), Real::Single(cells)) => detached!(positions, cells),
-    };
+    let result =
+        detached!(py, positions, cells, symmetry::spacegroups(numbers, positions, cells, offsets, symprec, threads));
     Ok(arrays::vector(py, result.map_err(invalid)?))
 }
