@@ -2,17 +2,21 @@
 
 use std::ops::Range;
 
+use wide::{f32x8, i32x8};
+
 use super::half::Half;
 use super::scene::{self, Scene};
 use crate::cell::{self, Vec3};
 use crate::error::Result;
 
 /// Distances are computed for so many atoms at a time.
-const BLOCK: usize = 64;
+const LANES: usize = 8;
+/// By how much single precision may be off, relative to the coordinates.
+const SINGLE: f64 = 1e-6;
 /// Bins along the last axis are so many times narrower than the cutoff: it costs nothing there.
-const FINE: f64 = 4.0;
+const FINE: f64 = 6.0;
 /// From so many atoms in a cube of one cutoff on, bins of half a cutoff pay for their overhead.
-const DENSE: f64 = 12.0;
+const DENSE: f64 = 40.0;
 
 /// Bins of the frame, with the atoms moved into it.
 #[derive(Default)]
@@ -25,9 +29,12 @@ pub struct Bins {
     /// Bin b owns places `starts[b]..starts[b + 1]`; the last axis runs fastest.
     starts: Vec<u32>,
     /// Atom at each place.
-    atoms: Vec<u32>,
-    /// Its position, by component.
-    points: [Vec<f64>; 3],
+    atoms: Vec<i32>,
+    /// Its position, by component, from `origin`; then [`LANES`] more, to be read and not used.
+    points: [Vec<f32>; 3],
+    origin: Vec3,
+    /// A squared distance beyond this, in single precision, is surely beyond the cutoff.
+    limit: f32,
     row: Row,
 }
 
@@ -49,7 +56,7 @@ struct Runs {
 /// What was found around one atom.
 #[derive(Default)]
 struct Row {
-    /// Atoms within reach; those before `count` are valid.
+    /// Places about within reach; those before `count` are valid.
     hits: Vec<u32>,
     count: usize,
     /// Images, each with its lattice vector.
@@ -111,6 +118,7 @@ impl Bins {
             })
         }));
         self.sort(&scene.points);
+        self.copy(scene);
     }
 
     fn flat(&self, bin: [i64; 3]) -> usize {
@@ -137,12 +145,30 @@ impl Bins {
         for atom in (0..points.len()).rev() {
             let bin = self.flat(self.home[atom].map(i64::from));
             self.starts[bin] -= 1;
-            self.atoms[self.starts[bin] as usize] = atom as u32;
+            self.atoms[self.starts[bin] as usize] = atom as i32;
         }
-        for (k, component) in self.points.iter_mut().enumerate() {
+    }
+
+    /// The coordinates in single precision, for a first look.
+    fn copy(&mut self, scene: &Scene) {
+        self.origin = scene.points[0];
+        let mut largest = 0.0_f64;
+        for component in &mut self.points {
             component.clear();
-            component.extend(self.atoms.iter().map(|&atom| points[atom as usize][k]));
         }
+        for &atom in &self.atoms {
+            let p = cell::sub(&scene.points[atom as usize], &self.origin);
+            for (component, x) in self.points.iter_mut().zip(p) {
+                component.push(x as f32);
+                largest = largest.max(x.abs());
+            }
+        }
+        for component in &mut self.points {
+            component.resize(self.atoms.len() + LANES, 0.0);
+        }
+        self.atoms.resize(self.atoms.len() + LANES, 0);
+        let reach = scene.reach + SINGLE * (2.0 * largest + scene.reach);
+        self.limit = (reach * reach * (1.0 + SINGLE)) as f32;
     }
 
     /// Places of the atoms in a column of bins along the last axis.
@@ -165,9 +191,9 @@ impl Bins {
             for &key in &row.keys {
                 let (j, (image, lattice)) = ((key >> 32) as usize, &row.images[(key & u64::from(u32::MAX)) as usize]);
                 let vector = cell::plus(&cell::sub(&scene.points[j], &scene.points[i]), 1.0, lattice);
-                let shift = scene.shift(i, j, *image);
-                if i != j || shift > [0; 3] {
-                    half.push(i, j, shift, cell::dot(&vector, &vector), &vector)?;
+                let (squared, shift) = (cell::dot(&vector, &vector), scene.shift(i, j, *image));
+                if squared < scene.limit && (i != j || shift > [0; 3]) {
+                    half.push(i, j, shift, squared, &vector)?;
                 }
             }
             if !scene.keeps_order() {
@@ -179,9 +205,10 @@ impl Bins {
         Ok(())
     }
 
-    /// Finds all images of atoms j >= i within the cutoff of atom i.
+    /// Finds all images of atoms j >= i within the cutoff of atom i, and few others.
     fn seek(&self, scene: &Scene, i: usize, row: &mut Row) {
         let home = self.home[i];
+        let p = cell::sub(&scene.points[i], &self.origin);
         row.keys.clear();
         row.images.clear();
         for &xs in self.runs[0].of(home[0]) {
@@ -189,43 +216,69 @@ impl Bins {
                 for &zs in self.runs[2].of(home[2]) {
                     let image = [xs.image, ys.image, zs.image];
                     let lattice = scene.lattice(image);
+                    let away = cell::sub(&p, &lattice).map(|x| f32x8::splat(x as f32));
                     row.count = 0;
                     for x in xs.first..=xs.last {
                         for y in ys.first..=ys.last {
-                            self.scan(self.column(x, y, zs), &scene.points[i], &lattice, scene.limit, i as u32, row);
+                            self.scan(self.column(x, y, zs), away, i32x8::splat(i as i32), row);
                         }
                     }
                     let place = row.images.len() as u64;
-                    row.keys.extend(row.hits[..row.count].iter().map(|&j| u64::from(j) << 32 | place));
+                    let key = |&hit: &u32| (self.atoms[hit as usize] as u64) << 32 | place;
+                    row.keys.extend(row.hits[..row.count].iter().map(key));
                     row.images.push((image, lattice));
                 }
             }
         }
     }
 
-    /// Notes the atoms j >= i among these places whose image is within the limit of p. Without a
-    /// branch: what is no hit will be written over.
+    /// Notes the places among these that are near `away` and hold an atom j >= i.
     #[inline]
-    fn scan(&self, places: Range<usize>, p: &Vec3, lattice: &Vec3, limit: f64, i: u32, row: &mut Row) {
-        if row.hits.len() < row.count + places.len() {
-            row.hits.resize(2 * (row.count + places.len()), 0);
+    fn scan(&self, places: Range<usize>, away: [f32x8; 3], i: i32x8, row: &mut Row) {
+        let room = row.count + places.len() + LANES;
+        if row.hits.len() < room {
+            row.hits.resize(2 * room, 0);
         }
-        let [xs, ys, zs] = self.points.each_ref().map(|component| &component[places.clone()]);
-        let atoms = &self.atoms[places];
-        let mut squared = [0.0; BLOCK];
-        let blocks = xs.chunks(BLOCK).zip(ys.chunks(BLOCK)).zip(zs.chunks(BLOCK)).zip(atoms.chunks(BLOCK));
-        for (((xs, ys), zs), atoms) in blocks {
-            for (((squared, x), y), z) in squared.iter_mut().zip(xs).zip(ys).zip(zs) {
-                let d = [x - p[0] + lattice[0], y - p[1] + lattice[1], z - p[2] + lattice[2]];
-                *squared = cell::dot(&d, &d);
+        let limit = f32x8::splat(self.limit);
+        for first in places.clone().step_by(LANES) {
+            let [x, y, z] = self.points.each_ref().map(|component| f32x8::new(lanes(component, first)));
+            let d = [x - away[0], y - away[1], z - away[2]];
+            // What overflows is near: the exact distance will tell.
+            let far = (d[0] * d[0] + d[1] * d[1] + d[2] * d[2]).simd_gt(limit).to_bitmask();
+            let others = i32x8::new(lanes(&self.atoms, first)).simd_lt(i).to_bitmask();
+            let mine = u32::MAX >> 24 >> LANES.saturating_sub(places.end - first);
+            let hits = (mine & !(far | others)) as usize;
+            // All lanes, without a branch: what is no hit will be written over.
+            for (noted, lane) in row.hits[row.count..row.count + LANES].iter_mut().zip(&HIT_LANES[hits]) {
+                *noted = first as u32 + lane;
             }
-            for (&squared, &j) in squared.iter().zip(atoms) {
-                row.hits[row.count] = j;
-                row.count += usize::from(squared < limit) & usize::from(j >= i);
-            }
+            row.count += hits.count_ones() as usize;
         }
     }
 }
+
+#[inline]
+fn lanes<T: Copy + Default>(values: &[T], first: usize) -> [T; LANES] {
+    values[first..].first_chunk().copied().unwrap_or_default()
+}
+
+/// The bits that are set in each number, in front.
+static HIT_LANES: [[u32; LANES]; 256] = {
+    let mut table = [[0; LANES]; 256];
+    let mut bits = 0;
+    while bits < 256 {
+        let (mut lane, mut count) = (0, 0);
+        while lane < LANES {
+            if bits >> lane & 1 == 1 {
+                table[bits][count] = lane as u32;
+                count += 1;
+            }
+            lane += 1;
+        }
+        bits += 1;
+    }
+    table
+};
 
 /// Bins about as wide as the cutoff or less, but not many more bins than atoms.
 fn counts(extents: Vec3, reach: f64, atoms: usize) -> [i64; 3] {

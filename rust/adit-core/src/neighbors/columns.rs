@@ -83,6 +83,20 @@ impl<'a> Columns<'a> {
         }
     }
 
+    /// Writes all but the first atom, which is the same for a whole row, and the vector.
+    #[inline]
+    pub(super) fn put(&mut self, place: usize, j: usize, shift: [i32; 3], distance: f64) {
+        if let Some(column) = &mut self.j {
+            column[place] = j as i64;
+        }
+        if let Some(column) = &mut self.shifts {
+            column[place] = shift;
+        }
+        if let Some(column) = &mut self.distances {
+            column[place] = distance;
+        }
+    }
+
     /// The first `count` places of each column, and the rest.
     pub(super) fn split(self, count: usize) -> (Self, Self) {
         fn cut<T>(column: Option<&mut [T]>, count: usize) -> (Option<&mut [T]>, Option<&mut [T]>) {

@@ -33,6 +33,8 @@ pub struct Half {
     ends: Vec<usize>,
     pub entries: Vec<Entry>,
     vectors: Vec<Vec3>,
+    /// How many mirror images each row will have.
+    mirrored: Vec<u32>,
 }
 
 impl Half {
@@ -43,6 +45,7 @@ impl Half {
         self.ends.clear();
         self.entries.clear();
         self.vectors.clear();
+        self.mirrored.clear();
     }
 
     /// Takes over the memory of another, unless that is much.
@@ -55,9 +58,11 @@ impl Half {
     /// Begins the next system. No atom of another is within 2^32 of its own.
     pub fn begin(&mut self, atoms: usize) -> Result<()> {
         (self.base, self.first) = (self.ends.len(), self.entries.len());
-        if self.base + atoms > u32::MAX as usize || self.ends.try_reserve(atoms).is_err() {
+        let room = self.ends.try_reserve(atoms).and_then(|()| self.mirrored.try_reserve(atoms));
+        if self.base + atoms > u32::MAX as usize || room.is_err() {
             return Err(too_large("atoms", (self.base + atoms) as f64, u32::MAX as usize));
         }
+        self.mirrored.resize(self.base + atoms, 0);
         Ok(())
     }
 
@@ -79,6 +84,7 @@ impl Half {
         if narrow.map(i64::from) != shift {
             return Err(too_far(i, j, shift));
         }
+        self.mirrored[self.base + j] += 1;
         self.entries.push(Entry { j: (self.base + j) as u32, shift: narrow, distance: squared.sqrt() });
         if self.with_vectors {
             self.vectors.push(*vector);
@@ -113,89 +119,70 @@ impl Half {
 
     /// Writes all pairs, with the atoms counted from `base`, into columns of exactly their number.
     /// Returns where each row starts, and where the last ends.
-    pub fn write(&self, base: usize, columns: Columns) -> Vec<usize> {
+    pub fn write(&self, base: usize, mut columns: Columns) -> Vec<usize> {
         let starts = self.row_starts();
-        let index = |atom: usize| (base + atom) as i64;
-        if let Some(column) = columns.i {
-            for (i, row) in starts.windows(2).enumerate() {
-                column[row[0]..row[1]].fill(index(i));
+        // Where the next mirror image in each row goes.
+        let mut next = if self.once { Vec::new() } else { starts.clone() };
+        let mut first = 0;
+        for (i, &end) in self.ends.iter().enumerate() {
+            let row = &self.entries[first..end];
+            let own = starts[i + 1] - row.len();
+            if let Some(column) = &mut columns.i {
+                column[starts[i]..starts[i + 1]].fill((base + i) as i64);
             }
-        }
-        if let Some(column) = columns.j {
-            self.fill(&starts, column, |_, k| index(self.entries[k].j as usize), |i, _| index(i));
-        }
-        if let Some(column) = columns.shifts {
-            let shift = |k: usize| self.entries[k].shift;
-            self.fill(&starts, column, |_, k| shift(k), |_, k| shift(k).map(i32::wrapping_neg));
-        }
-        if let Some(column) = columns.distances {
-            let distance = |_: usize, k: usize| self.entries[k].distance;
-            self.fill(&starts, column, distance, distance);
+            for (k, entry) in row.iter().enumerate() {
+                columns.put(own + k, base + entry.j as usize, entry.shift, entry.distance);
+            }
+            if !self.once {
+                // Images of one atom are in the order of their shifts; their mirror images, too.
+                for images in row.chunk_by(|a, b| a.j == b.j) {
+                    let place = &mut next[images[0].j as usize];
+                    for (k, entry) in images.iter().rev().enumerate() {
+                        columns.put(*place + k, base + i, entry.shift.map(i32::wrapping_neg), entry.distance);
+                    }
+                    *place += images.len();
+                }
+            }
+            first = end;
         }
         if let Some(column) = columns.vectors {
-            self.fill(&starts, column, |_, k| self.vectors[k], |_, k| self.vectors[k].map(|x| -x));
+            self.write_vectors(&starts, column);
         }
         starts
     }
 
+    fn write_vectors(&self, starts: &[usize], column: &mut [Vec3]) {
+        let mut next = if self.once { Vec::new() } else { starts.to_vec() };
+        let mut first = 0;
+        for (i, &end) in self.ends.iter().enumerate() {
+            let (row, vectors) = (&self.entries[first..end], &self.vectors[first..end]);
+            column[starts[i + 1] - row.len()..starts[i + 1]].copy_from_slice(vectors);
+            if !self.once {
+                let mut vectors = vectors;
+                for images in row.chunk_by(|a, b| a.j == b.j) {
+                    let (mine, others) = vectors.split_at(images.len());
+                    let place = &mut next[images[0].j as usize];
+                    for (k, vector) in mine.iter().rev().enumerate() {
+                        column[*place + k] = vector.map(|x| -x);
+                    }
+                    *place += images.len();
+                    vectors = others;
+                }
+            }
+            first = end;
+        }
+    }
+
+    /// Where each row that will be written starts, and where the last ends.
     fn row_starts(&self) -> Vec<usize> {
         let mut starts = vec![0; self.ends.len() + 1];
-        if self.once {
-            starts[1..].copy_from_slice(&self.ends);
-            return starts;
-        }
-        let mut start = 0;
+        let (mut first, mut sum) = (0, 0);
         for (i, &end) in self.ends.iter().enumerate() {
-            starts[i + 1] += end - start;
-            for entry in &self.entries[start..end] {
-                starts[entry.j as usize + 1] += 1;
-            }
-            start = end;
-        }
-        for i in 1..starts.len() {
-            starts[i] += starts[i - 1];
+            sum += end - first + if self.once { 0 } else { self.mirrored[i] as usize };
+            starts[i + 1] = sum;
+            first = end;
         }
         starts
-    }
-
-    /// One column: `value(i, k)` of entry k in row i, and `mirror(i, k)` of its mirror image.
-    fn fill<T>(
-        &self,
-        starts: &[usize],
-        column: &mut [T],
-        value: impl Fn(usize, usize) -> T,
-        mirror: impl Fn(usize, usize) -> T,
-    ) {
-        let mut next = if self.once { Vec::new() } else { starts.to_vec() };
-        let mut put = |j: usize, column: &mut [T], value: T| {
-            column[next[j]] = value;
-            next[j] += 1;
-        };
-        let mut start = 0;
-        for (i, &end) in self.ends.iter().enumerate() {
-            let mut k = start;
-            // The images of an atom itself: both directions are in this row.
-            while !self.once && k < end && self.entries[k].j as usize == i {
-                k += 1;
-            }
-            let own = k;
-            for k in (start..own).rev() {
-                put(i, column, mirror(i, k));
-            }
-            let place = starts[i + 1] - (end - start);
-            for (place, k) in column[place..starts[i + 1]].iter_mut().zip(start..end) {
-                *place = value(i, k);
-            }
-            while !self.once && k < end {
-                let j = self.entries[k].j;
-                let images = self.entries[k..end].iter().take_while(|entry| entry.j == j).count();
-                for k in (k..k + images).rev() {
-                    put(j as usize, column, mirror(i, k));
-                }
-                k += images;
-            }
-            start = end;
-        }
     }
 }
 
