@@ -7,6 +7,8 @@ is three row vectors. T is the number of atoms in all, N of systems; system k ow
 `offsets[k]` to `offsets[k + 1]`. Results do not depend on `threads` (None: all cores).
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,34 +16,64 @@ def version() -> str:
     """The version of the extension module."""
 
 def neighbor_list(
+    quantities: str,
     positions: NDArray[np.float64],
     cell: NDArray[np.float64] | None,
     pbc: tuple[bool, bool, bool],
     cutoff: float,
     half: bool = False,
     algorithm: str = "auto",
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32], NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[NDArray[Any], ...]:
     """All pairs of atoms and periodic images that are closer than `cutoff` (strictly).
 
     Args:
+        quantities: letters, see Returns; what is not asked for is not computed.
         positions: (n, 3) float64, Cartesian, inside the cell or not.
         cell: (3, 3) float64; None where nothing is periodic. Skewed, left-handed or smaller than
             the cutoff, all is well; vectors of directions that are not periodic do not count.
         pbc: which directions are periodic.
-        cutoff: positive, finite.
+        cutoff: 1e-100 to 1e100.
         half: False: every pair in both directions. True: once, with i < j, or with i = j and the
             first nonzero shift positive.
         algorithm: "brute" (best for small systems), "cells" (best for large) or "auto"; the result
             is the same, bit for bit.
 
     Returns:
-        i (m,) int64, j (m,) int64, shifts (m, 3) int32, distances (m,) float64 and vectors (m, 3)
-        float64 with vector = positions[j] + shift @ cell - positions[i], sorted by (i, j, shift).
+        One array for each letter, in this order: i, j (m,) int64; S (m, 3) int32, shifts; d (m,)
+        float64, distances; D (m, 3) float64, positions[j] + shift @ cell - positions[i]. Sorted by
+        (i, j, shift). The vectors of (i, j, S) and (j, i, -S) are exact opposites.
 
     Raises:
         InvalidInputError: an argument is not as above; a position is not finite or beyond 1e9
             Angstrom; the cell is flat in its periodic directions; the list would hold more than
             2^26 pairs (4 GB) or reach more than 2^26 image cells.
+    """
+
+def neighbor_list_batch(
+    quantities: str,
+    positions: NDArray[np.float64],
+    cells: NDArray[np.float64],
+    pbc: NDArray[np.bool_],
+    offsets: NDArray[np.int64],
+    cutoff: float,
+    half: bool = False,
+    algorithm: str = "auto",
+    threads: int | None = None,
+) -> tuple[NDArray[Any], ...]:
+    """As `neighbor_list`, for every system of a pack; atoms are counted through the pack.
+
+    Args:
+        positions: (T, 3) float64.
+        cells: (N, 3, 3) float64.
+        pbc: (N, 3) bool.
+        offsets: (N + 1,) int64, from 0 to T.
+
+    Returns:
+        One array for each letter, and behind them pair_offsets (N + 1,) int64.
+
+    Raises:
+        InvalidInputError: as there, naming the system; the arrays do not fit together; more than
+            2^28 pairs in all.
     """
 
 def min_distances(
