@@ -25,6 +25,7 @@ _rust
 system
 packing
 neighbors
+features
 config
 recipes
 batch

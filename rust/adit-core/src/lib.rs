@@ -9,6 +9,9 @@
 //! 5. [`distances`]: smallest interatomic distances
 //! 6. [`neighbors`]: neighbour lists
 //! 7. [`symmetry`]: Niggli reduction and space groups through `moyo`
+//! 8. [`random`]: random numbers by seed and stream
+//! 9. [`nearest`]: distances to the nearest periodic image
+//! 10. [`features`]: what models are fed with
 //!
 //! Conventions: Angstrom; a cell is three row vectors; fractional f and Cartesian x relate by
 //! x = f @ cell; system k of a pack owns atoms `offsets[k]..offsets[k + 1]`.
@@ -18,8 +21,11 @@
 pub mod cell;
 pub mod distances;
 pub mod error;
+pub mod features;
+pub mod nearest;
 pub mod neighbors;
 pub mod pack;
+pub mod random;
 pub mod symmetry;
 pub mod threads;
 
