@@ -61,6 +61,37 @@ pub fn determinant(rows: &Matrix) -> f64 {
     dot(&rows[0], &cross(&rows[1], &rows[2]))
 }
 
+// `f64::floor` and its like call into the C library where the processor's own instruction may not
+// be used.
+
+#[inline]
+#[must_use]
+pub fn floor(value: f64) -> f64 {
+    if value.abs() < 1e15 {
+        let whole = value as i64 as f64;
+        if whole > value { whole - 1.0 } else { whole }
+    } else {
+        value
+    }
+}
+
+/// As a whole number; it saturates.
+#[inline]
+#[must_use]
+pub fn ceil(value: f64) -> i64 {
+    let whole = value as i64;
+    whole.saturating_add(i64::from((whole as f64) < value))
+}
+
+/// To the nearest, halves to even.
+#[inline]
+#[must_use]
+pub fn round(value: f64) -> f64 {
+    // Added to this, a double has no digits behind the point.
+    const WHOLE: f64 = 6_755_399_441_055_744.0;
+    if value.abs() < 1e15 { value + WHOLE - WHOLE } else { value }
+}
+
 /// `transform @ rows`
 #[must_use]
 pub fn transformed(transform: &Transform, rows: &Matrix) -> Matrix {

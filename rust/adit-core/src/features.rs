@@ -4,6 +4,7 @@
 use std::f64::consts::TAU;
 
 use rayon::prelude::*;
+use wide::f64x4;
 
 use crate::cell::{self, Frame, Matrix, Vec3};
 use crate::error::{Error, Result};
@@ -14,6 +15,8 @@ use crate::threads;
 
 /// Below this many atoms a second thread costs more than it brings.
 const FEW: usize = 4096;
+/// So many angles are looked at together.
+const LANES: usize = 4;
 /// More entries in one answer than this are refused: 2 GB.
 pub const MAX_ENTRIES: usize = 1 << 28;
 
@@ -284,16 +287,34 @@ pub fn fourier<P: Real>(values: &[P], frequencies: usize) -> Result<Vec<P>> {
     if frequencies == 0 {
         return Ok(features);
     }
-    for (row, &value) in features.chunks_exact_mut(2 * frequencies).zip(values) {
-        let (sines, cosines) = row.split_at_mut(frequencies);
-        let x: f64 = value.into();
-        // Whole turns leave without a rounding error; the rest by the addition theorems.
-        let (sin, cos) = (TAU * (x - x.round())).sin_cos();
-        let (mut s, mut c) = (sin, cos);
-        for (sine, cosine) in sines.iter_mut().zip(cosines) {
-            (*sine, *cosine) = (P::rounded(s), P::rounded(c));
-            (s, c) = (s * cos + c * sin, c * cos - s * sin);
+    for (rows, values) in features.chunks_mut(LANES * 2 * frequencies).zip(values.chunks(LANES)) {
+        let mut turns = [0.0; LANES];
+        for (turn, &value) in turns.iter_mut().zip(values) {
+            // Whole turns leave without a rounding error.
+            let x = value.into();
+            *turn = TAU * (x - cell::round(x));
+        }
+        let (sines, cosines) = f64x4::new(turns).sin_cos();
+        let angles = sines.to_array().into_iter().zip(cosines.to_array());
+        for (row, (sin, cos)) in rows.chunks_exact_mut(2 * frequencies).zip(angles) {
+            let (sines, cosines) = row.split_at_mut(frequencies);
+            multiples(sin, cos, sines, cosines);
         }
     }
     Ok(features)
+}
+
+/// Sines and cosines of the multiples of an angle by the addition theorems, several at a time.
+fn multiples<P: Real>(sin: f64, cos: f64, sines: &mut [P], cosines: &mut [P]) {
+    let add = |(s, c): (f64, f64), (t, d): (f64, f64)| (s * d + c * t, c * d - s * t);
+    let one = (sin, cos);
+    let two = add(one, one);
+    let (three, four) = (add(two, one), add(two, two));
+    let mut angles = [one, two, three, four];
+    for (sines, cosines) in sines.chunks_mut(LANES).zip(cosines.chunks_mut(LANES)) {
+        for ((sine, cosine), angle) in sines.iter_mut().zip(cosines).zip(&angles) {
+            (*sine, *cosine) = (P::rounded(angle.0), P::rounded(angle.1));
+        }
+        angles = angles.map(|angle| add(angle, four));
+    }
 }

@@ -13,6 +13,8 @@ const SLACK: f64 = 1.0 + 1e-12;
 pub struct Nearest {
     axes: Matrix,
     rows: Matrix,
+    /// Of the diagonal.
+    inverses: Vec3,
     periodic: [bool; 3],
 }
 
@@ -28,7 +30,8 @@ impl Nearest {
         let z = cell::scaled(&frame.dual[order[0]], frame.heights[order[0]]);
         let axes = [z, y, x];
         let rows = sorted.map(|row| axes.map(|axis| cell::dot(&row, &axis)));
-        Self { axes, rows, periodic: order.map(|k| frame.periodic[k]) }
+        let inverses = [1.0 / rows[0][0], 1.0 / rows[1][1], 1.0 / rows[2][2]];
+        Self { axes, rows, inverses, periodic: order.map(|k| frame.periodic[k]) }
     }
 
     /// The length of the shortest image of a vector; NaN if it is not finite or beyond 1e12 cells.
@@ -63,7 +66,7 @@ impl Nearest {
 
     /// How many steps of row k bring `from` nearest to 0.
     fn nearest(&self, k: usize, from: f64) -> f64 {
-        if self.periodic[k] { -(from / self.rows[k][k]).round() } else { 0.0 }
+        if self.periodic[k] { -cell::round(from * self.inverses[k]) } else { 0.0 }
     }
 
     /// How many steps of row k bring `from` to within a squared distance of 0.
@@ -71,7 +74,7 @@ impl Nearest {
         if !self.periodic[k] {
             return (0, 0);
         }
-        let (reach, edge) = (squared.sqrt() * SLACK, self.rows[k][k]);
-        (((-reach - from) / edge).ceil() as i64, ((reach - from) / edge).floor() as i64)
+        let (reach, inverse) = (squared.sqrt() * SLACK, self.inverses[k]);
+        (cell::ceil((-reach - from) * inverse), -cell::ceil((from - reach) * inverse))
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use wide::{f32x8, i32x8};
 
 use super::half::Half;
-use super::scene::{self, Scene};
+use super::scene::Scene;
 use crate::cell::{self, Vec3};
 use crate::error::Result;
 
@@ -285,11 +285,11 @@ fn counts(extents: Vec3, reach: f64, atoms: usize) -> [i64; 3] {
     let volume = extents.iter().map(|&extent| extent.max(reach)).product::<f64>();
     let across = if atoms as f64 * reach.powi(3) / volume < DENSE { 1.0 } else { 2.0 };
     let divisors = [across, across, FINE];
-    let mut counts: Vec3 = std::array::from_fn(|k| scene::floor(extents[k] * divisors[k] / reach).max(1.0));
+    let mut counts: Vec3 = std::array::from_fn(|k| cell::floor(extents[k] * divisors[k] / reach).max(1.0));
     let limit = (4 * atoms + 64) as f64;
     while counts.iter().product::<f64>() > limit {
         let largest = (1..3).fold(0, |best, k| if counts[k] > counts[best] { k } else { best });
-        counts[largest] = scene::floor(0.5 * counts[largest] + 0.5);
+        counts[largest] = cell::floor(0.5 * counts[largest] + 0.5);
     }
     counts.map(|count| count as i64)
 }

@@ -2,7 +2,7 @@
 
 use super::half::Half;
 use super::scene::Scene;
-use crate::cell::{self, Frame, Matrix, Vec3};
+use crate::cell::{self, Frame, Matrix, Vec3, ceil};
 use crate::error::Result;
 
 #[derive(Default)]
@@ -89,11 +89,4 @@ impl Brute {
         }
         Ok(())
     }
-}
-
-/// `f64::ceil` calls into the C library where the processor's own instruction may not be used.
-#[inline]
-fn ceil(value: f64) -> i64 {
-    let whole = value as i64;
-    whole + i64::from((whole as f64) < value)
 }

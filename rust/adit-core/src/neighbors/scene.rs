@@ -1,7 +1,7 @@
 //! One system made ready for the search: checked, and moved into a reduced cell.
 
 use super::{MAX_COORDINATE, MAX_IMAGES, MAX_PAIRS, too_large};
-use crate::cell::{self, Frame, Matrix, Vec3};
+use crate::cell::{self, Frame, Matrix, Vec3, floor};
 use crate::error::{Error, Result};
 
 /// Candidates are sought this much further out than the cutoff, to be safe from rounding.
@@ -139,15 +139,4 @@ fn squared_limit(cutoff: f64) -> f64 {
         limit = limit.next_up();
     }
     limit
-}
-
-/// `f64::floor` calls into the C library where the processor's own instruction may not be used.
-#[inline]
-pub fn floor(value: f64) -> f64 {
-    if value.abs() < 1e15 {
-        let whole = value as i64 as f64;
-        if whole > value { whole - 1.0 } else { whole }
-    } else {
-        value
-    }
 }
