@@ -80,9 +80,14 @@ impl Found {
     /// Fills the columns, which have [`Found::count`] places each.
     pub fn write(self, columns: Columns) {
         self.0.write(0, columns);
-        SPARE.with_borrow_mut(|(_, half)| half.recycle(self.0));
+        if self.0.capacity() <= KEPT {
+            SPARE.with_borrow_mut(|(_, half)| *half = self.0);
+        }
     }
 }
+
+/// Memory for no more pairs than this is kept: 6 MB a thread.
+const KEPT: usize = 1 << 17;
 
 thread_local! {
     /// Memory for the next call: fresh pages cost more than what is computed in them.

@@ -1,6 +1,7 @@
 //! Neighbour lists of many systems.
 
 use std::ops::Range;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
@@ -68,7 +69,7 @@ pub fn find_batch<'a>(
     pack::check_systems("pbc", periodic.len(), offsets)?;
     let total = AtomicUsize::new(0);
     let seek = |systems: Range<usize>| {
-        let (mut seeker, mut half) = (Seeker::default(), Half::default());
+        let (mut seeker, mut half) = (Seeker::default(), spare());
         half.set(search);
         for k in systems.clone() {
             if total.load(Ordering::Relaxed) > MAX_BATCH {
@@ -82,12 +83,43 @@ pub fn find_batch<'a>(
         }
         Ok((systems, half))
     };
-    let work = || portions(offsets).into_par_iter().map(seek).collect::<Vec<Result<_>>>();
-    let found = threads::run(thread_count, work)?;
+    let found = each(portions(offsets), thread_count, seek)?;
     // First, because it does not depend on which portion came how far.
     let count = total.into_inner();
     columns::check_room(count, MAX_BATCH)?;
     Ok(FoundBatch { offsets, portions: found.into_iter().collect::<Result<_>>()? })
+}
+
+/// Memory for the next call: fresh pages cost more than what is computed in them. At most
+/// [`SPARES`] lists of [`KEPT`] pairs, 50 MB; who finds the door locked makes a new one.
+static SPARE: Mutex<Vec<Half>> = Mutex::new(Vec::new());
+const SPARES: usize = 16;
+const KEPT: usize = 1 << 16;
+
+fn spare() -> Half {
+    SPARE.try_lock().ok().and_then(|mut spares| spares.pop()).unwrap_or_default()
+}
+
+fn keep(half: Half) {
+    if let Ok(mut spares) = SPARE.try_lock()
+        && spares.len() < SPARES
+        && half.capacity() <= KEPT
+    {
+        spares.push(half);
+    }
+}
+
+/// One portion is not worth waking a thread for.
+fn each<T: Send, U: Send>(
+    parts: Vec<T>,
+    thread_count: Option<usize>,
+    one: impl Fn(T) -> U + Sync + Send,
+) -> Result<Vec<U>> {
+    if parts.len() < 2 {
+        threads::check(thread_count)?;
+        return Ok(parts.into_iter().map(one).collect());
+    }
+    threads::run(thread_count, || parts.into_par_iter().map(one).collect())
 }
 
 /// Consecutive systems of about [`PORTION`] atoms.
@@ -129,10 +161,11 @@ impl FoundBatch<'_> {
         let write = |(systems, half, start, columns): (Range<usize>, Half, usize, Columns)| {
             let base = offsets[systems.start];
             let rows = half.write(base as usize, columns);
+            keep(half);
             let end = |k: usize| (start + rows[(offsets[k + 1] - base) as usize]) as i64;
             systems.map(end).collect::<Vec<_>>()
         };
-        let ends: Vec<Vec<i64>> = threads::run(thread_count, || parts.into_par_iter().map(write).collect())?;
+        let ends = each(parts, thread_count, write)?;
         Ok(std::iter::once(0).chain(ends.into_iter().flatten()).collect())
     }
 }

@@ -16,9 +16,6 @@ pub struct Entry {
     pub distance: f64,
 }
 
-/// Lists with room for up to so many pairs are kept for the next call: 13 MB.
-const KEPT: usize = 1 << 18;
-
 /// Pairs with i < j, or i = j and the first nonzero shift positive, sorted by (i, j, shift).
 #[derive(Default)]
 pub struct Half {
@@ -48,11 +45,9 @@ impl Half {
         self.mirrored.clear();
     }
 
-    /// Takes over the memory of another, unless that is much.
-    pub fn recycle(&mut self, other: Self) {
-        if other.ends.capacity().max(other.entries.capacity()).max(other.vectors.capacity()) <= KEPT {
-            *self = other;
-        }
+    /// How many pairs its memory holds, at 24 bytes each, 48 with vectors.
+    pub fn capacity(&self) -> usize {
+        self.ends.capacity().max(self.entries.capacity()).max(self.vectors.capacity())
     }
 
     /// Begins the next system. No atom of another is within 2^32 of its own.
