@@ -1,6 +1,6 @@
 """What models are fed with: batches gathered from a store, random symmetry operations, Fourier features, distances.
 
-Every random result depends on the seed alone: neither on the number of threads nor on the machine.
+Every random result depends on the seed alone, not on the number of threads.
 """
 
 from __future__ import annotations
