@@ -50,12 +50,12 @@ impl Half {
         self.ends.capacity().max(self.entries.capacity()).max(self.vectors.capacity())
     }
 
-    /// Begins the next system. No atom of another is within 2^32 of its own.
+    /// Begins the next system. No atom of another is within 2^31 of its own.
     pub fn begin(&mut self, atoms: usize) -> Result<()> {
         (self.base, self.first) = (self.ends.len(), self.entries.len());
         let room = self.ends.try_reserve(atoms).and_then(|()| self.mirrored.try_reserve(atoms));
-        if self.base + atoms > u32::MAX as usize || room.is_err() {
-            return Err(too_large("atoms", (self.base + atoms) as f64, u32::MAX as usize));
+        if self.base + atoms > i32::MAX as usize || room.is_err() {
+            return Err(too_large("atoms", (self.base + atoms) as f64, i32::MAX as usize));
         }
         self.mirrored.resize(self.base + atoms, 0);
         Ok(())
