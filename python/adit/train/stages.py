@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -86,14 +87,16 @@ def train_dit(
     return out
 
 
-def export(run: Path, out: Path, name: str, defaults: SamplingDefaults, decoder_run: Path | None = None) -> Pretrained:
+def export(
+    run: Path, out: Path, name: str, defaults: Mapping[str, SamplingDefaults], decoder_run: Path | None = None
+) -> Pretrained:
     """Averaged weights of the last checkpoints under `run` to a weights folder `out`.
 
     Args:
         run: holds `vae/` and `dit/`.
         out: gets `model.safetensors` and `config.json`.
         name: of the weights.
-        defaults: sampling settings to ship.
+        defaults: sampling settings to ship, for each kind of system; a kind left out gets those of `SamplingDefaults`.
         decoder_run: another VAE run with the same encoder, whose decoder is taken.
     """
     device = torch.device("cpu")
@@ -115,13 +118,14 @@ def export(run: Path, out: Path, name: str, defaults: SamplingDefaults, decoder_
 
 def bundle(
     name: str, vae: VAE, dit: DiT, counts: dict[str, dict[int, int]], about: dict[str, Any],
-    defaults: SamplingDefaults | None = None,
+    defaults: Mapping[str, SamplingDefaults] | None = None,
 ) -> Pretrained:  # fmt: skip
     """Trained networks as a `Pretrained`; the tensors are shared, not copied."""
     model = GenerationModel(vae.config, dit.config)
     model.decoder, model.dit = vae.decoder, dit
     model.latent_mean, model.latent_std = vae.latent_mean, vae.latent_std
-    return Pretrained(name=name, model=model, defaults=defaults or SamplingDefaults(), atom_counts=counts, about=about)
+    settings = {kind: SamplingDefaults() for kind in counts} | dict(defaults or {})
+    return Pretrained(name=name, model=model, defaults=settings, atom_counts=counts, about=about)
 
 
 def load_vae(folder: Path, device: torch.device) -> VAE:
