@@ -47,7 +47,10 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     counts = {"molecule": {3: 2, 5: 1, 9: 1}, "crystal": {1: 2, 2: 1, 4: 1}}
     folder = tmp_path_factory.mktemp("weights")
     made = Pretrained(
-        name="untrained", model=GenerationModel(vae, dit), defaults=dict.fromkeys(counts, SamplingDefaults(steps=2)), atom_counts=counts
+        name="untrained",
+        model=GenerationModel(vae, dit),
+        defaults=dict.fromkeys(counts, SamplingDefaults(steps=2)),
+        atom_counts=counts,
     )
     save_pretrained(folder, made, vae, dit)
     return folder
