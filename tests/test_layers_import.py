@@ -34,7 +34,7 @@ flow
 data
 models
 eval
-train.checkpoint train.optim train.loop train.vae train.dit
+train.checkpoint train.optim train.meter train.loop train.vae train.dit
 weights
 generate
 train.validate
