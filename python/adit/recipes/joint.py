@@ -34,6 +34,24 @@ def joint_tiny() -> Recipe:
     )  # fmt: skip
 
 
+def joint_gpu() -> Recipe:
+    """The largest model that fits the wheel in half precision, for `adit-train speedrun` on one GPU."""
+    tiny = joint_tiny()
+
+    def large(train: TrainConfig, ema_decay: float) -> TrainConfig:
+        optim = replace(train.optim, ema_decay=ema_decay)
+        return replace(train, tokens_per_step=65_536, tokens_per_group=32_768, log_every=50, optim=optim)
+
+    return replace(
+        tiny,
+        name="joint-gpu",
+        vae=replace(tiny.vae, width=320, heads=10, encoder_layers=4),
+        vae_train=large(tiny.vae_train, 0.999),
+        dit=replace(tiny.dit, width=320, heads=10, layers=10),
+        dit_train=large(tiny.dit_train, 0.9995),
+    )
+
+
 def joint_small() -> Recipe:
     """DiT-S at the published size and settings (arXiv 2503.03965): for a GPU."""
     train = TrainConfig(

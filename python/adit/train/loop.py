@@ -85,6 +85,8 @@ class Trainer:
         log = Log(self.folder, start)
         generator = torch.Generator(self.device)
         pace = Pace(start)
+        if self.seconds is not None:  # the pace will tell
+            self.config = replace(self.config, steps=_NO_END)
         for step, groups in enumerate(islice(self.sampler(), start, None), start):
             if self.seconds is not None and (steps := pace.steps(step, self.seconds)):
                 self.config = replace(self.config, steps=steps)
@@ -102,7 +104,7 @@ class Trainer:
                 log.write(done, config.steps, self.meter.read())
             if done % config.checkpoint_every == 0 or done == last:
                 self._check()
-                header = {**self.header, "window": self.meter.state()}
+                header = {**self.header, "steps": config.steps, "window": self.meter.state()}
                 save_checkpoint(self.folder, done, self.model, ema, optimizers, header)
             if self.validate and (done % config.validate_every == 0 or done == config.steps):
                 log.validation(done, self._validate(ema))
@@ -223,6 +225,7 @@ def _stance(batch: SystemBatch) -> AbstractContextManager[Any]:
     return torch.compiler.set_stance("force_eager") if rare else nullcontext()
 
 
+_NO_END = 2**40
 _COLUMNS = ("step", "kind", "name", "value")
 
 
