@@ -251,7 +251,8 @@ class Log:
         means["atoms_per_second"] = means.pop("atoms") / seconds
         self._record(step, "train", means)
         shown = "  ".join(f"{name} {value:.4g}" for name, value in means.items())
-        self.console.print(f"[bold]step {step}/{steps}[/]  {seconds:.2f} s  {shown}", highlight=False, soft_wrap=True)
+        place = f"{step}" if steps == _NO_END else f"{step}/{steps}"
+        self.console.print(f"[bold]step {place}[/]  {seconds:.2f} s  {shown}", highlight=False, soft_wrap=True)
         self.written, self.clock = step, time.monotonic()
 
     def validation(self, step: int, figures: dict[str, float]) -> None:
