@@ -1,8 +1,8 @@
 """Packs what a training on a lent GPU needs into `gpu_carry/`: the training sets without their properties.
 
 The lent machine has torch, numpy, safetensors, typer and rich, but no Rust, rdkit or pymatgen, and takes 64 MiB
-in all with the working tree. So move `checkpoints/` and the built-in weights out of the tree for the call, and carry two ignored paths:
-`gpu_carry` and `python/adit/_rust.abi3.so`.
+in all with the working tree. So move `checkpoints/` and the built-in weights out of the tree for the call, and
+carry two ignored paths: `gpu_carry` and `python/adit/_rust.abi3.so`.
 
     python benches/gpu/carry.py
     # there: both stages, detached, the weights in shards that come back
