@@ -2,7 +2,7 @@
 //! The search for the space group ends, whatever the crystal.
 
 use adit_core::cell::{self, Matrix, Transform};
-use adit_core::symmetry::{niggli_reduce, niggli_transform, spacegroups};
+use adit_core::symmetry::{Crystals, niggli_reduce, niggli_transform, spacegroups};
 use proptest::prelude::*;
 
 fn integer_determinant(m: &Transform) -> i128 {
@@ -76,7 +76,9 @@ proptest! {
         exponent in -6.0..0.5f64,
     ) {
         let numbers: Vec<u8> = (0..points.len()).map(|k| (k / 2) as u8 + 1).collect();
-        let found = spacegroups(&numbers, &points, &[given], &[0, points.len() as i64], 10f64.powf(exponent), Some(1));
+        let offsets = [0, points.len() as i64];
+        let crystals = Crystals { numbers: &numbers, positions: &points, cells: &[given], offsets: &offsets };
+        let found = spacegroups(&crystals, 10f64.powf(exponent), Some(1));
         prop_assert!((0..=230).contains(&found.unwrap()[0]));
     }
 
@@ -107,5 +109,6 @@ fn a_needle_ends() {
         [2.000_234_93, -2.000_161_33, -0.000_298_78],
         [3.464_327_35, -3.464_338_56, -0.000_073_81],
     ];
-    assert_eq!(spacegroups(&[1], &[[0.0; 3]], &[cell], &[0, 1], 0.01, Some(1)).unwrap().len(), 1);
+    let crystals = Crystals { numbers: &[1], positions: &[[0.0; 3]], cells: &[cell], offsets: &[0, 1] };
+    assert_eq!(spacegroups(&crystals, 0.01, Some(1)).unwrap().len(), 1);
 }
