@@ -80,7 +80,7 @@ fn collect(dataset: &MoyoDataset, transform: &Transform) -> Option<Analysis> {
     })
 }
 
-/// With rows = T given, columns are x_given = T^t x_rows: so W becomes T^t W T^-t. `None`: too large.
+/// Rows = T given, so columns turn from x into T^t x, and W into T^t W T^-t. `None`: too large.
 fn conjugated(rotation: [[i32; 3]; 3], transform: &Transform) -> Option<[[i32; 3]; 3]> {
     if *transform == IDENTITY {
         return Some(rotation);

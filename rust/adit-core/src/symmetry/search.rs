@@ -18,6 +18,8 @@ const MAX_EDGE: f64 = 1e6;
 /// The largest tolerance as a part of the shortest translation. Beyond, a lattice may look like two
 /// Bravais lattices at once, whose symmetries together are endless.
 const MAX_TOLERANCE: f64 = 0.1;
+/// A cell is not too skewed if it reduces by multiples up to this.
+const MILD: i64 = 4;
 /// See [`largest_tolerance`].
 const MAX_SHEAR: f64 = 0.2;
 
@@ -91,7 +93,8 @@ where
 /// A crystal as moyo gets it.
 pub(super) struct Search<'a> {
     pub numbers: &'a [u8],
-    /// Minkowski reduced.
+    /// The cell as given if it is not too skewed, so that moyo chooses among equal axes as it would
+    /// have done alone; else Minkowski reduced, so that moyo's own reduction ends.
     pub rows: Matrix,
     /// `rows = transform @ given`.
     pub transform: Transform,
@@ -106,25 +109,28 @@ pub(super) struct Search<'a> {
 impl<'a> Search<'a> {
     /// `None`: there is nothing to be found for any tolerance.
     pub fn new(numbers: &'a [u8], points: &[Vec3], given: &Matrix) -> Option<Self> {
-        let (rows, transform) = cell::minkowski_reduce(given)?;
-        Self::in_reduced(numbers, points, rows, transform)
-    }
-
-    /// The cell is reduced, or nearly so.
-    pub fn in_reduced(numbers: &'a [u8], points: &[Vec3], rows: Matrix, transform: Transform) -> Option<Self> {
-        let edges = rows.map(|row| cell::norm(&row));
+        let (reduced, transform) = cell::minkowski_reduce(given)?;
+        let edges = reduced.map(|row| cell::norm(&row));
         let (shortest, longest) =
             edges.iter().fold((f64::INFINITY, 0.0f64), |(low, high), &x| (low.min(x), high.max(x)));
         if points.is_empty() || longest > MAX_EDGE || shortest * MAX_ASPECT < longest {
             return None;
         }
-        let nearest = distances::in_crystal(points, &rows)?;
-        let largest = largest_tolerance(numbers, points, &rows, longest)?;
+        let mild = transform.iter().flatten().all(|entry| entry.abs() <= MILD);
+        let (rows, transform) = if mild { (*given, cell::IDENTITY) } else { (reduced, transform) };
         let dual = cell::dual(&rows);
         let fractional: Vec<Vec3> = points.iter().map(|point| dual.map(|vector| cell::dot(&vector, point))).collect();
         let cells_away: Vec<Vec3> = fractional.iter().map(|f| f.map(f64::floor)).collect();
         let fractional = fractional.iter().zip(&cells_away).map(|(f, away)| cell::sub(f, away)).collect();
-        Some(Self { numbers, rows, transform, fractional, cells_away, nearest, largest })
+        Some(Self {
+            numbers,
+            rows,
+            transform,
+            fractional,
+            cells_away,
+            nearest: distances::in_crystal(points, &reduced)?,
+            largest: largest_tolerance(numbers, points, &reduced, longest)?,
+        })
     }
 
     /// What moyo finds, in terms of `rows`. `None`: atoms closer than `symprec`, or a failure.

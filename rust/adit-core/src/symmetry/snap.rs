@@ -47,7 +47,7 @@ pub struct Symmetrized {
 
 /// Each crystal moved into the highest symmetry (the most operations, pure translations included)
 /// that displaces no atom and strains the cell by no more than `limits`; of equal symmetries into
-/// the nearest.
+/// the one that is seen with the largest tolerance.
 ///
 /// Displacements are taken relative to the cell, which is strained without turning, and without the
 /// shift that all atoms have in common, which is left out. The result has its space group at
@@ -100,7 +100,7 @@ struct Candidate {
     rows: Matrix,
     fractional: Vec<Vec3>,
     number: i64,
-    /// Operations in the cell of the crystal, if that has the shape for all of them.
+    /// Operations on the atoms of the cell: those of the crystal class times pure translations.
     order: usize,
     displacement: f64,
     strain: f64,
@@ -109,33 +109,40 @@ struct Candidate {
 impl Candidate {
     fn search<'a>(&self, origin: &Search<'a>) -> Option<Search<'a>> {
         let points: Vec<Vec3> = self.fractional.iter().map(|f| cell::combine(f, &self.rows)).collect();
-        let mut search = Search::in_reduced(origin.numbers, &points, self.rows, cell::IDENTITY)?;
-        // As they are: an atom at 1 shall not come out at 0.
-        search.fractional.clone_from(&self.fractional);
-        Some(search)
+        Search::new(origin.numbers, &points, &self.rows).filter(|search| search.transform == cell::IDENTITY)
     }
 }
 
 /// The best with more than `order` operations that moyo sees from `here`.
+///
+/// All operations within one tolerance are within any larger one: so the first crystal within the
+/// limits, coming from large tolerances, is the best, unless moyo had lowered the tolerance for it.
 fn best_of(here: &Search, origin: &Search, limits: Limits, order: usize) -> Option<Candidate> {
-    let mut found: Vec<Candidate> = Vec::new();
+    let mut best: Option<Candidate> = None;
     let mut last = f64::INFINITY;
     let mut symprec = FIRST_RUNG * limits.displacement.max(TIGHT);
     loop {
         let used = here.tolerance(symprec);
-        if used < last {
-            let dataset = here.dataset(symprec, false);
-            found.extend(dataset.and_then(|dataset| candidate(&dataset, here, origin)));
+        let dataset = if used < last { here.dataset(symprec, false) } else { None };
+        if let Some(dataset) = dataset {
+            let within = |c: &Candidate| c.displacement <= limits.displacement && c.strain <= limits.strain;
+            if let Some(candidate) = candidate(&dataset, origin).filter(within).and_then(|c| confirmed(c, origin)) {
+                let least = best.as_ref().map_or(order, |best| best.order);
+                if candidate.order > least {
+                    best = Some(candidate);
+                }
+                if dataset.symprec >= used {
+                    break;
+                }
+            }
         }
-        last = used;
         if symprec <= TIGHT {
             break;
         }
+        last = used;
         symprec = (symprec / RUNG).max(TIGHT);
     }
-    found.retain(|c| c.order > order && c.displacement <= limits.displacement && c.strain <= limits.strain);
-    found.sort_by(|a, b| b.order.cmp(&a.order).then(a.displacement.total_cmp(&b.displacement)));
-    found.into_iter().find_map(|candidate| confirmed(candidate, origin))
+    best
 }
 
 /// With the space group that the crystal turns out to have, which must be no lower.
@@ -146,8 +153,8 @@ fn confirmed(candidate: Candidate, origin: &Search) -> Option<Candidate> {
 }
 
 /// moyo's symmetric primitive cell, spread over the reduced cell of the crystal again.
-fn candidate(dataset: &MoyoDataset, here: &Search, origin: &Search) -> Option<Candidate> {
-    // Columns: primitive = here @ linear, and x_here = linear x_primitive + shift.
+fn candidate(dataset: &MoyoDataset, origin: &Search) -> Option<Candidate> {
+    // Columns: primitive = rows @ linear, and x = linear x_primitive + shift.
     let (linear, shift) = (dataset.prim_std_linear, dataset.prim_std_origin_shift);
     let inverse = linear.try_inverse()?;
     let basis = dataset.prim_std_cell.lattice.basis * inverse.map(f64::round);
@@ -156,12 +163,11 @@ fn candidate(dataset: &MoyoDataset, here: &Search, origin: &Search) -> Option<Ca
         return None;
     }
     // Of all equivalent places the one nearest to the atom.
-    let mut moves = Vec::with_capacity(here.fractional.len());
-    for (atom, from) in here.fractional.iter().enumerate() {
-        let place = linear * dataset.prim_std_cell.positions[dataset.mapping_std_prim[atom]] + shift;
-        let gap = inverse * (place - nalgebra::Vector3::from(*from));
-        let to = place - linear * gap.map(f64::round);
-        moves.push(cell::sub(&[to[0], to[1], to[2]], &origin.fractional[atom]));
+    let mut moves = Vec::with_capacity(origin.fractional.len());
+    for (&from, &atom) in origin.fractional.iter().zip(&dataset.mapping_std_prim) {
+        let gap = linear * dataset.prim_std_cell.positions[atom] + shift - nalgebra::Vector3::from(from);
+        let gap = gap - linear * (inverse * gap).map(f64::round);
+        moves.push([gap[0], gap[1], gap[2]]);
     }
     let mean = cell::scaled(&moves.iter().fold([0.0; 3], |sum, x| cell::plus(&sum, 1.0, x)), 1.0 / moves.len() as f64);
     for x in &mut moves {

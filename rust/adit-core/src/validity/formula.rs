@@ -61,7 +61,7 @@ pub fn parse(formula: &str) -> Result<Composition, &'static str> {
         for (number, count) in added {
             let sum =
                 count.checked_mul(times).and_then(|new| levels[level].1.get(&number).unwrap_or(&0).checked_add(new));
-            levels[level].1.insert(number, sum.filter(|&sum| sum <= u64::from(u32::MAX)).ok_or("have fewer atoms")?);
+            levels[level].1.insert(number, sum.filter(|&sum| u32::try_from(sum).is_ok()).ok_or("have fewer atoms")?);
         }
     }
     if levels.len() > 1 {
