@@ -342,3 +342,15 @@ def test_any_crystal_keeps_the_promises(cell, atoms, limit):
 
 def test_public_names():
     assert {"spacegroups", "analyse", "standardize", "niggli", "symmetrize"} <= set(dir(symmetry))
+
+
+def test_examples_of_the_guide_run(capsys):
+    path = ROOT / "docs" / "symmetry.md"
+    [block] = re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL)
+    exec(compile(block, str(path), "exec"), {})
+    printed = capsys.readouterr().out.splitlines()
+    expected = [
+        line.split("  # ")[1].split(": ")[0] for line in block.splitlines() if line.startswith("print") and "#" in line
+    ]
+    assert printed[:-1] == expected
+    assert printed[-1] == "[ True  True] [ True False  True]"
