@@ -25,6 +25,8 @@ _rust
 system
 packing
 neighbors
+symmetry
+validity
 config
 recipes
 batch

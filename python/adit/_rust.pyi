@@ -7,6 +7,8 @@ is three row vectors. T is the number of atoms in all, N of systems; system k ow
 `offsets[k]` to `offsets[k + 1]`. Results do not depend on `threads` (None: all cores).
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -197,4 +199,124 @@ def spacegroups(
     Raises:
         InvalidInputError: a shape or dtype is wrong, the offsets decrease or do not end at T,
             `symprec` is not positive and finite.
+    """
+
+def analyse(
+    numbers: NDArray[np.uint8],
+    positions: NDArray[np.float64],
+    cells: NDArray[np.float64],
+    offsets: NDArray[np.int64],
+    symprec: float = 0.01,
+    threads: int | None = None,
+) -> list[dict[str, Any] | None]:
+    """All that is found about the symmetry of each crystal, in terms of the cell that was given.
+
+    Args:
+        numbers: (T,) uint8, atomic numbers.
+        positions: (T, 3) float64, Cartesian.
+        cells: (N, 3, 3) float64.
+        offsets: (N + 1,) int64, from 0 to T.
+        symprec: as of `spacegroups`.
+
+    Returns:
+        N dictionaries with the fields of `adit.symmetry.SymmetryDataset`, a crystal as (numbers,
+        positions, cell); None where `spacegroups` says 0, or where an operation has entries beyond
+        32 bits.
+
+    Raises:
+        InvalidInputError: as `spacegroups`.
+    """
+
+def standardize(
+    numbers: NDArray[np.uint8],
+    positions: NDArray[np.float64],
+    cells: NDArray[np.float64],
+    offsets: NDArray[np.int64],
+    symprec: float = 0.01,
+    primitive: bool = False,
+    threads: int | None = None,
+) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Each crystal in the conventional cell of its space group, made exactly symmetric.
+
+    Args:
+        numbers: (T,) uint8, atomic numbers.
+        positions: (T, 3) float64, Cartesian.
+        cells: (N, 3, 3) float64.
+        offsets: (N + 1,) int64, from 0 to T.
+        symprec: as of `spacegroups`.
+        primitive: the primitive cell of the conventional one instead.
+
+    Returns:
+        numbers (t,) uint8, positions (t, 3) float64, cells (N, 3, 3) float64, offsets (N + 1,) int64;
+        no atoms where `spacegroups` says 0.
+
+    Raises:
+        InvalidInputError: as `spacegroups`.
+    """
+
+def symmetrize(
+    numbers: NDArray[np.uint8],
+    positions: NDArray[np.float64],
+    cells: NDArray[np.float64],
+    offsets: NDArray[np.int64],
+    max_displacement: float = 0.1,
+    max_strain: float = 0.05,
+    threads: int | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Each crystal moved into the highest symmetry within the limits; see `adit.symmetry.symmetrize`.
+
+    Args:
+        numbers: (T,) uint8, atomic numbers.
+        positions: (T, 3) float64, Cartesian.
+        cells: (N, 3, 3) float64.
+        offsets: (N + 1,) int64, from 0 to T.
+        max_displacement: of any atom, Angstrom.
+        max_strain: the largest change of any length in the cell, as a part of it; below 1.
+
+    Returns:
+        positions (T, 3) float64, cells (N, 3, 3) float64, space groups (N,) int64, largest
+        displacements (N,) float64 in Angstrom, strains (N,) float64. Space group 0 and the crystal
+        unchanged where none is found.
+
+    Raises:
+        InvalidInputError: a shape or dtype is wrong, the offsets decrease or do not end at T, a limit
+            is out of range.
+    """
+
+def compositional(
+    numbers: NDArray[np.uint8],
+    offsets: NDArray[np.int64],
+    oxidation_states: str = "smact14",
+    threads: int | None = None,
+) -> NDArray[np.bool_]:
+    """SMACT's test of the composition of each system; see `adit.validity.compositional`.
+
+    Args:
+        numbers: (T,) uint8, atomic numbers.
+        offsets: (N + 1,) int64, from 0 to T.
+        oxidation_states: "smact14", "icsd16" or "icsd24".
+
+    Returns:
+        (N,) bool.
+
+    Raises:
+        InvalidInputError: a shape or dtype is wrong, the offsets decrease or do not end at T, the table
+            is unknown, a reduced composition has more than 2^24 atoms.
+    """
+
+def compositional_of_formulas(
+    formulas: list[str], oxidation_states: str = "smact14", threads: int | None = None
+) -> NDArray[np.bool_]:
+    """As `compositional`, of formulas of whole numbers and brackets, such as "Ca3(PO4)2".
+
+    Args:
+        formulas: N of them.
+        oxidation_states: "smact14", "icsd16" or "icsd24".
+
+    Returns:
+        (N,) bool.
+
+    Raises:
+        InvalidInputError: a formula is none (its index is named), the table is unknown, a reduced
+            composition has more than 2^24 atoms.
     """

@@ -26,7 +26,7 @@ from adit.cli import gen_options
 from adit.cli.gen import main
 from adit.convert import read
 from adit.errors import InvalidInputError
-from adit.eval.crystals import compositional_validity, structural_validity
+from adit.validity import compositional, structural
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(adit.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
 Call = Callable[..., tuple[int, str, str]]
@@ -440,15 +440,15 @@ def test_valid_only(gen: Call, tmp_path: Path) -> None:
     assert code == 0
     kept = read("crystals.extxyz")
     assert len(kept) == 20
-    assert structural_validity(kept).all()
-    assert compositional_validity(kept).all()
+    assert structural(kept).all()
+    assert compositional(kept).all()
     summary = record(tmp_path / "s.json")
     assert summary["written"] == 20 < summary["drawn"]
     assert f"20 of {summary['drawn']}" in out
     assert summary["crystals"]["valid"] == 1
     assert gen(*options, "--n", summary["drawn"], "--out", "all.extxyz")[0] == 0
     every = read("all.extxyz")
-    good = structural_validity(every) & compositional_validity(every)
+    good = structural(every) & compositional(every)
     assert [system for system, keep in zip(every, good, strict=True) if keep][:20] == kept
 
 

@@ -96,9 +96,10 @@ def _novelty(systems: list[AtomicSystem], known: PackedDataset, bonds: Bonds) ->
     """Kind of system, text for the table, share (None where the reference has none of the kind)."""
     import numpy as np
 
-    from adit.eval.crystals import novel, structural_validity
+    from adit.eval.crystals import novel
     from adit.eval.molecules import novelty, validity
     from adit.eval.summary import percent
+    from adit.validity import structural
 
     found: list[tuple[str, str, float | None]] = []
     molecules = [system for system in systems if not system.is_periodic]
@@ -116,7 +117,7 @@ def _novelty(systems: list[AtomicSystem], known: PackedDataset, bonds: Bonds) ->
             reference = validity(known.subset(np.flatnonzero(~known.periodic)), bonds)
             share = novelty(validity(part, bonds), {smiles for smiles in reference if smiles is not None})
         else:
-            valid = structural_validity(part).sum()
+            valid = structural(part).sum()
             share = float(novel(part, known).sum() / valid) if valid else float("nan")
         found.append((name, f"{percent(share)} (against {total:,})", None if share != share else share))
     return found

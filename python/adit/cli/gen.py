@@ -218,9 +218,9 @@ def _valid(systems: list[AtomicSystem], system: str) -> list[AtomicSystem]:
 
         good = [entry is not None for entry in validity(systems)] & connected(systems)
     else:
-        from adit.eval.crystals import compositional_validity, structural_validity
+        from adit.validity import compositional, structural
 
-        good = structural_validity(systems) & compositional_validity(systems)
+        good = structural(systems) & compositional(systems)
     return [entry for entry, keep in zip(systems, good.tolist(), strict=True) if keep]
 
 
@@ -265,7 +265,7 @@ def _conclude(
 
 def _figures(state: Run, places: list[Target], summary: Summary, broken: list[str], judging: float) -> dict[str, Any]:
     """The content of --json."""
-    libraries = ("adit", "torch", "numpy", "rdkit", "pymatgen", "ase", "smact")
+    libraries = ("adit", "torch", "numpy", "rdkit", "pymatgen", "ase")
     return {
         "command": ["adit-gen", *sys.argv[1:]],
         "options": state.options,

@@ -8,7 +8,8 @@
 //! 4. [`pack`]: gathering and batching of variable-size systems
 //! 5. [`distances`]: smallest interatomic distances
 //! 6. [`neighbors`]: neighbour lists
-//! 7. [`symmetry`]: Niggli reduction and space groups through `moyo`
+//! 7. [`symmetry`]: Niggli reduction, space groups and standard cells through `moyo`
+//! 8. [`validity`]: charge neutrality of compositions
 //!
 //! Conventions: Angstrom; a cell is three row vectors; fractional f and Cartesian x relate by
 //! x = f @ cell; system k of a pack owns atoms `offsets[k]..offsets[k + 1]`.
@@ -22,5 +23,6 @@ pub mod neighbors;
 pub mod pack;
 pub mod symmetry;
 pub mod threads;
+pub mod validity;
 
 pub use error::{Error, Result};

@@ -6,6 +6,7 @@ mod distances;
 mod neighbors;
 mod pack;
 mod symmetry;
+mod validity;
 
 use pyo3::prelude::*;
 
@@ -26,5 +27,10 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(pack::bucket_by_size, module)?)?;
     module.add_function(wrap_pyfunction!(symmetry::niggli_reduce, module)?)?;
     module.add_function(wrap_pyfunction!(symmetry::spacegroups, module)?)?;
+    module.add_function(wrap_pyfunction!(symmetry::analyse, module)?)?;
+    module.add_function(wrap_pyfunction!(symmetry::standardize, module)?)?;
+    module.add_function(wrap_pyfunction!(symmetry::symmetrize, module)?)?;
+    module.add_function(wrap_pyfunction!(validity::compositional, module)?)?;
+    module.add_function(wrap_pyfunction!(validity::compositional_of_formulas, module)?)?;
     Ok(())
 }
