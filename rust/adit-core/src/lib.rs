@@ -9,6 +9,7 @@
 //! 5. [`distances`]: smallest interatomic distances
 //! 6. [`neighbors`]: neighbour lists
 //! 7. [`symmetry`]: Niggli reduction and space groups through `moyo`
+//! 8. [`matching`]: are two crystals the same?
 //!
 //! Conventions: Angstrom; a cell is three row vectors; fractional f and Cartesian x relate by
 //! x = f @ cell; system k of a pack owns atoms `offsets[k]..offsets[k + 1]`.
@@ -18,6 +19,7 @@
 pub mod cell;
 pub mod distances;
 pub mod error;
+pub mod matching;
 pub mod neighbors;
 pub mod pack;
 pub mod symmetry;

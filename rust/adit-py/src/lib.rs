@@ -3,6 +3,7 @@
 
 mod arrays;
 mod distances;
+mod matching;
 mod neighbors;
 mod pack;
 mod symmetry;
@@ -26,5 +27,6 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(pack::bucket_by_size, module)?)?;
     module.add_function(wrap_pyfunction!(symmetry::niggli_reduce, module)?)?;
     module.add_function(wrap_pyfunction!(symmetry::spacegroups, module)?)?;
+    module.add_class::<matching::Crystals>()?;
     Ok(())
 }

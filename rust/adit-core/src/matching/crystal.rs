@@ -1,0 +1,199 @@
+//! Crystals as the search wants them: reduced, atoms sorted by kind, with what is needed again and again.
+
+use super::lattice::Parameters;
+use super::primitive::{self, Cell};
+use super::{Convention, Options, translations};
+use crate::cell::{self, Matrix, Vec3};
+
+/// Longer edges, in Angstrom, are no crystal's.
+const MAX_EDGE: f64 = 1e6;
+/// The longest edge of a reduced cell over the shortest: beyond, there are too many ways to lay one
+/// lattice over another.
+pub const MAX_ASPECT: f64 = 64.0;
+/// More atoms in a reduced cell cannot be compared: the table of distances would fill the memory.
+pub const MAX_ATOMS: usize = 4096;
+const MAX_FRACTIONAL: f64 = 1e9;
+/// Where there are more pairs than this, the first atom has to do.
+const MAX_CROWD: usize = 1 << 18;
+
+/// Atoms of one kind: `start..end`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Block {
+    pub number: u8,
+    pub start: usize,
+    pub end: usize,
+}
+
+impl Block {
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.end == self.start
+    }
+}
+
+/// One form of a crystal, in a reduced basis.
+#[derive(Debug, Clone)]
+pub struct Form {
+    pub cell: Cell,
+    pub parameters: Parameters,
+    pub volume: f64,
+    pub dual_lengths: Vec3,
+    /// Lengths of the three shortest independent lattice vectors, ascending.
+    pub minima: Vec3,
+    /// Ascending by number. `places` are sorted likewise; those of the cell are not.
+    pub blocks: Vec<Block>,
+    pub places: Vec<Vec3>,
+    /// The atom that is laid over each of its kind: its block, its index in `places`.
+    pub anchor: (usize, usize),
+}
+
+/// A crystal in the form or forms that its convention compares.
+#[derive(Debug, Clone)]
+pub struct Crystal {
+    pub primitive: Form,
+    /// The cell as given, Niggli-reduced, where the symmetric convention found a smaller one.
+    pub given: Option<Form>,
+    /// Numbers of atoms of each kind, divided by their greatest common divisor; ascending by number.
+    pub composition: Vec<(u8, u32)>,
+}
+
+impl Crystal {
+    /// `None`: no atoms or too many, numbers that are not finite, or a cell that is flat or of extreme
+    /// shape. Such a crystal matches nothing.
+    #[must_use]
+    pub fn new(numbers: &[u8], positions: &[Vec3], rows: &Matrix, options: &Options) -> Option<Self> {
+        let sound = rows.iter().flatten().all(|x| x.abs() <= MAX_EDGE);
+        if numbers.is_empty() || !sound || cell::is_degenerate(rows) {
+            return None;
+        }
+        let dual = cell::dual(rows);
+        let fractional: Vec<Vec3> =
+            positions.iter().map(|place| dual.map(|vector| cell::dot(&vector, place))).collect();
+        if fractional.iter().flatten().any(|f| !(f.abs() <= MAX_FRACTIONAL)) {
+            return None;
+        }
+        let given = Cell { rows: *rows, fractional, numbers: numbers.to_vec() };
+        let (primitive, given) = match options.convention {
+            Convention::Pymatgen => {
+                let reduced = given.niggli()?;
+                let primitive = if options.primitive_cell { primitive::reduce(&reduced)? } else { reduced };
+                (Form::new(primitive, false)?, None)
+            }
+            Convention::Symmetric if options.primitive_cell => {
+                let whole = translations::niggli(&given)?;
+                let primitive = translations::reduce(&whole)?;
+                let smaller = primitive.numbers.len() < whole.numbers.len();
+                (Form::new(primitive, true)?, if smaller { Form::new(whole, true) } else { None })
+            }
+            Convention::Symmetric => (Form::new(translations::niggli(&given)?, true)?, None),
+        };
+        let composition = primitive.composition();
+        Some(Self { primitive, given, composition })
+    }
+
+    /// Of how many atoms of each kind there are, whatever they are called.
+    #[must_use]
+    pub fn anonymous_composition(&self) -> Vec<u32> {
+        let mut counts: Vec<u32> = self.composition.iter().map(|&(_, count)| count).collect();
+        counts.sort_unstable();
+        counts
+    }
+}
+
+impl Form {
+    fn new(cell: Cell, central: bool) -> Option<Self> {
+        let parameters = Parameters::of(&cell.rows);
+        let lengths = parameters.lengths;
+        let (low, high) = lengths.iter().fold((f64::INFINITY, 0.0f64), |(low, high), &x| (low.min(x), high.max(x)));
+        if !(high <= MAX_ASPECT * low) || cell.numbers.len() > MAX_ATOMS || cell::is_degenerate(&cell.rows) {
+            return None;
+        }
+        let mut minima = cell::minkowski_reduce(&cell.rows)?.0.map(|row| cell::norm(&row));
+        minima.sort_unstable_by(f64::total_cmp);
+        let mut order: Vec<usize> = (0..cell.numbers.len()).collect();
+        order.sort_by_key(|&atom| cell.numbers[atom]);
+        let mut blocks: Vec<Block> = Vec::new();
+        for (place, &atom) in order.iter().enumerate() {
+            let number = cell.numbers[atom];
+            match blocks.last_mut() {
+                Some(block) if block.number == number => block.end += 1,
+                _ => blocks.push(Block { number, start: place, end: place + 1 }),
+            }
+        }
+        let places: Vec<Vec3> = order.iter().map(|&atom| cell.fractional[atom]).collect();
+        let rarest = blocks.iter().map(Block::len).min()?;
+        let anchor = if central {
+            let block = blocks.iter().position(|block| block.len() == rarest)?;
+            (block, most_crowded(&places, blocks[block], &cell.rows))
+        } else {
+            // The first atom, in the order of the sites, of those whose kind is rarest.
+            let first = order.iter().enumerate().filter(|(place, _)| {
+                blocks.iter().any(|block| block.len() == rarest && (block.start..block.end).contains(place))
+            });
+            let (place, _) = first.min_by_key(|(_, atom)| **atom)?;
+            (blocks.iter().position(|block| (block.start..block.end).contains(&place))?, place)
+        };
+        Some(Self {
+            parameters,
+            volume: cell::determinant(&cell.rows).abs(),
+            dual_lengths: cell::dual(&cell.rows).map(|vector| cell::norm(&vector)),
+            minima,
+            blocks,
+            places,
+            anchor,
+            cell,
+        })
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    fn composition(&self) -> Vec<(u8, u32)> {
+        fn gcd(a: usize, b: usize) -> usize {
+            if b == 0 { a } else { gcd(b, a % b) }
+        }
+        let common = self.blocks.iter().fold(0, |common, block| gcd(common, block.len())).max(1);
+        self.blocks.iter().map(|block| (block.number, (block.len() / common) as u32)).collect()
+    }
+}
+
+/// The atom of a block with most around it, which does not depend on how the atoms are numbered.
+fn most_crowded(places: &[Vec3], block: Block, rows: &Matrix) -> usize {
+    if block.len() == 1 || block.len() * places.len() > MAX_CROWD {
+        return block.start;
+    }
+    let unit = (cell::determinant(rows).abs() / places.len() as f64).powf(2.0 / 3.0);
+    let crowd = |atom: usize| -> f64 {
+        let mut sum = 0.0;
+        for other in places {
+            let start = cell::sub(other, &places[atom]).map(super::lattice::wrapped);
+            for image in 0..27 {
+                let shift = [image / 9, image / 3 % 3, image % 3].map(|x| f64::from(x - 1));
+                let vector = cell::combine(&cell::plus(&start, 1.0, &shift), rows);
+                let squared = cell::dot(&vector, &vector) / unit;
+                sum += 1.0 / (1.0 + squared * squared * squared);
+            }
+        }
+        sum
+    };
+    let mut best = (f64::NEG_INFINITY, block.start);
+    for atom in block.start..block.end {
+        let sum = crowd(atom);
+        if sum > best.0 {
+            best = (sum, atom);
+        }
+    }
+    best.1
+}
