@@ -1,7 +1,7 @@
 //! The assignment of least cost: Jonker and Volgenant's shortest augmenting paths.
 //!
-//! R. Jonker, A. Volgenant, Computing 38, 325 (1987), in the form without their initialisation: often
-//! each row has its least cost in a column of its own, which is seen at once.
+//! R. Jonker, A. Volgenant, Computing 38, 325 (1987), with their column reduction. Often each row
+//! has its least cost in a column of its own, which is seen at once.
 
 const FREE: usize = usize::MAX;
 
@@ -24,17 +24,44 @@ impl Assignment {
         if self.by_least(costs, n)? {
             return Some(&self.column_of);
         }
+        self.reduce_columns(costs, n);
+        for row in 0..n {
+            if self.column_of[row] == FREE {
+                self.augment(costs, n, row)?;
+            }
+        }
+        Some(&self.column_of)
+    }
+
+    /// Potentials to begin with: the least cost of each column, then what is left of each row; rows take free
+    /// columns that cost nothing more.
+    fn reduce_columns(&mut self, costs: &[f64], n: usize) {
         self.row_of.clear();
         self.row_of.resize(n, FREE);
         self.column_of.fill(FREE);
-        self.row_potential.clear();
-        self.row_potential.resize(n, 0.0);
         self.column_potential.clear();
-        self.column_potential.resize(n, 0.0);
-        for row in 0..n {
-            self.augment(costs, n, row)?;
+        self.column_potential.resize(n, f64::INFINITY);
+        for row in costs.chunks_exact(n) {
+            for (least, &cost) in self.column_potential.iter_mut().zip(row) {
+                *least = least.min(cost);
+            }
         }
-        Some(&self.column_of)
+        // A column that no row may take leaves no assignment; `augment` will find that.
+        self.column_potential.iter_mut().filter(|least| !least.is_finite()).for_each(|least| *least = 0.0);
+        self.row_potential.clear();
+        for (index, row) in costs.chunks_exact(n).enumerate() {
+            let (mut least, mut best) = (f64::INFINITY, FREE);
+            for (column, (&cost, &potential)) in row.iter().zip(&self.column_potential).enumerate() {
+                if cost - potential < least {
+                    (least, best) = (cost - potential, column);
+                }
+            }
+            self.row_potential.push(least);
+            if best != FREE && self.row_of[best] == FREE {
+                self.row_of[best] = index;
+                self.column_of[index] = best;
+            }
+        }
     }
 
     /// Each row takes its cheapest column. `Some(true)`: no two the same; `None`: a row has none.

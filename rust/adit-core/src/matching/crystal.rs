@@ -1,6 +1,6 @@
 //! Crystals as the search wants them: reduced, atoms sorted by kind, with what is needed again and again.
 
-use super::lattice::Parameters;
+use super::lattice::{self, Parameters};
 use super::primitive::{self, Cell};
 use super::{Convention, Options, translations};
 use crate::cell::{self, Matrix, Vec3};
@@ -13,6 +13,11 @@ pub const MAX_ASPECT: f64 = 64.0;
 /// More atoms in a reduced cell cannot be compared: the table of distances would fill the memory.
 pub const MAX_ATOMS: usize = 4096;
 const MAX_FRACTIONAL: f64 = 1e9;
+/// Neighbours are counted up to this many (V / n)^(1/3).
+const CROWD: f64 = 1.6;
+/// Lattice vectors are kept up to this many times the longest edge, if they lie in a box of so many.
+const REACH: f64 = 1.5;
+const MAX_VECTORS: f64 = 4096.0;
 /// Where there are more pairs than this, the first atom has to do.
 const MAX_CROWD: usize = 1 << 18;
 
@@ -36,6 +41,14 @@ impl Block {
     }
 }
 
+/// A lattice vector: in terms of the basis, in space, and its length.
+#[derive(Debug, Clone, Copy)]
+pub struct Vector {
+    pub whole: [i32; 3],
+    pub place: Vec3,
+    pub length: f64,
+}
+
 /// One form of a crystal, in a reduced basis.
 #[derive(Debug, Clone)]
 pub struct Form {
@@ -45,6 +58,9 @@ pub struct Form {
     pub dual_lengths: Vec3,
     /// Lengths of the three shortest independent lattice vectors, ascending.
     pub minima: Vec3,
+    /// All lattice vectors up to the length `reach`, shortest first.
+    pub vectors: Vec<Vector>,
+    pub reach: f64,
     /// Ascending by number. `places` are sorted likewise; those of the cell are not.
     pub blocks: Vec<Block>,
     pub places: Vec<Vec3>,
@@ -126,28 +142,28 @@ impl Form {
             }
         }
         let places: Vec<Vec3> = order.iter().map(|&atom| cell.fractional[atom]).collect();
-        let rarest = blocks.iter().map(Block::len).min()?;
-        let anchor = if central {
-            let block = blocks.iter().position(|block| block.len() == rarest)?;
-            (block, most_crowded(&places, blocks[block], &cell.rows))
-        } else {
-            // The first atom, in the order of the sites, of those whose kind is rarest.
-            let first = order.iter().enumerate().filter(|(place, _)| {
-                blocks.iter().any(|block| block.len() == rarest && (block.start..block.end).contains(place))
-            });
-            let (place, _) = first.min_by_key(|(_, atom)| **atom)?;
-            (blocks.iter().position(|block| (block.start..block.end).contains(&place))?, place)
-        };
-        Some(Self {
-            parameters,
-            volume: cell::determinant(&cell.rows).abs(),
-            dual_lengths: cell::dual(&cell.rows).map(|vector| cell::norm(&vector)),
-            minima,
-            blocks,
-            places,
-            anchor,
-            cell,
-        })
+        let dual_lengths = cell::dual(&cell.rows).map(|vector| cell::norm(&vector));
+        let (vectors, reach) = short_vectors(&cell.rows, &dual_lengths, high);
+        let volume = cell::determinant(&cell.rows).abs();
+        let mut form =
+            Self { cell, parameters, volume, dual_lengths, minima, vectors, reach, blocks, places, anchor: (0, 0) };
+        form.anchor = if central { form.crowded_anchor()? } else { form.first_anchor(&order)? };
+        Some(form)
+    }
+
+    /// The most crowded atom of the rarest kind, of the lowest number if there are several kinds.
+    fn crowded_anchor(&self) -> Option<(usize, usize)> {
+        let rarest = self.blocks.iter().map(Block::len).min()?;
+        let block = self.blocks.iter().position(|block| block.len() == rarest)?;
+        Some((block, most_crowded(self, self.blocks[block])))
+    }
+
+    /// The first atom, in the order of the sites, of those whose kind is rarest.
+    fn first_anchor(&self, order: &[usize]) -> Option<(usize, usize)> {
+        let rarest = self.blocks.iter().map(Block::len).min()?;
+        let rare = self.blocks.iter().enumerate().filter(|(_, block)| block.len() == rarest);
+        let places = rare.map(|(k, block)| (k, block.start));
+        places.min_by_key(|&(_, place)| order[place])
     }
 
     #[must_use]
@@ -170,20 +186,29 @@ impl Form {
 }
 
 /// The atom of a block with most around it, which does not depend on how the atoms are numbered.
-fn most_crowded(places: &[Vec3], block: Block, rows: &Matrix) -> usize {
+fn most_crowded(cell: &Form, block: Block) -> usize {
+    let places = &cell.places;
     if block.len() == 1 || block.len() * places.len() > MAX_CROWD {
         return block.start;
     }
-    let unit = (cell::determinant(rows).abs() / places.len() as f64).powf(2.0 / 3.0);
+    let radius = CROWD * (cell.volume / places.len() as f64).cbrt();
+    let width = cell.dual_lengths.map(|length| radius * length);
     let crowd = |atom: usize| -> f64 {
         let mut sum = 0.0;
         for other in places {
-            let start = cell::sub(other, &places[atom]).map(super::lattice::wrapped);
-            for image in 0..27 {
-                let shift = [image / 9, image / 3 % 3, image % 3].map(|x| f64::from(x - 1));
-                let vector = cell::combine(&cell::plus(&start, 1.0, &shift), rows);
-                let squared = cell::dot(&vector, &vector) / unit;
-                sum += 1.0 / (1.0 + squared * squared * squared);
+            let start = cell::sub(other, &places[atom]);
+            let range = |axis: usize| {
+                let (first, last) = ((-width[axis] - start[axis]).ceil(), (width[axis] - start[axis]).floor());
+                (first as i32..=last as i32).map(f64::from)
+            };
+            for i in range(0) {
+                for j in range(1) {
+                    for k in range(2) {
+                        let vector = cell::combine(&cell::plus(&start, 1.0, &[i, j, k]), &cell.cell.rows);
+                        let near = 1.0 - cell::dot(&vector, &vector) / (radius * radius);
+                        sum += near.max(0.0).powi(3);
+                    }
+                }
             }
         }
         sum
@@ -196,4 +221,21 @@ fn most_crowded(places: &[Vec3], block: Block, rows: &Matrix) -> usize {
         }
     }
     best.1
+}
+
+/// Lattice vectors of up to [`REACH`] times the longest edge, shortest first, and that length. None, and 0,
+/// if there are many.
+fn short_vectors(rows: &Matrix, dual_lengths: &Vec3, longest: f64) -> (Vec<Vector>, f64) {
+    let mut vectors = Vec::new();
+    let radius = REACH * longest;
+    let found = lattice::points_within(rows, dual_lengths, radius, MAX_VECTORS, |whole, place, squared| {
+        if squared > 0.0 {
+            vectors.push(Vector { whole, place, length: squared.sqrt() });
+        }
+    });
+    if found.is_none() {
+        return (Vec::new(), 0.0);
+    }
+    vectors.sort_unstable_by(|p, q| p.length.total_cmp(&q.length));
+    (vectors, radius)
 }

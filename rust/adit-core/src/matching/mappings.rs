@@ -1,10 +1,12 @@
 //! All ways to lay one lattice over another within tolerance.
 
 use super::Options;
-use super::crystal::Form;
+use super::crystal::{Form, Vector};
 use super::lattice::{self, Parameters};
 use crate::cell::{self, Vec3};
 
+/// Beyond any cosine; finite, as it is multiplied.
+const OPEN: f64 = 2.0;
 /// More lattice points than this are not looked through; forms are checked to need fewer.
 const MAX_POINTS: f64 = 1e7;
 
@@ -20,17 +22,10 @@ pub struct Mapping {
     pub average: Parameters,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Vector {
-    whole: [i32; 3],
-    place: Vec3,
-    length: f64,
-}
-
 /// Work space, kept between calls.
 #[derive(Debug, Default)]
 pub struct Lists {
-    like: [Vec<Vector>; 3],
+    vectors: Vec<Vector>,
     thirds: Vec<Vector>,
 }
 
@@ -66,42 +61,33 @@ pub fn each(
 ) {
     let scale = scaling(source, target, copies, options);
     let wanted = target.parameters.lengths.map(|length| length / (scale * scale));
-    let longest = wanted.iter().copied().fold(0.0, f64::max);
     let (above, below) = (1.0 + options.ltol, 1.0 / (1.0 + options.ltol));
-    for list in &mut lists.like {
-        list.clear();
-    }
-    let collect = |whole: [i32; 3], place: Vec3, squared: f64| {
-        let length = squared.sqrt();
-        for (list, wanted) in lists.like.iter_mut().zip(&wanted) {
-            if length < wanted * above && length > wanted * below {
-                list.push(Vector { whole, place, length });
-            }
-        }
-    };
-    let radius = longest * above;
-    if lattice::points_within(&source.cell.rows, &source.dual_lengths, radius, MAX_POINTS, collect).is_none() {
-        return;
-    }
+    let radius = wanted.iter().copied().fold(0.0, f64::max) * above;
+    let Some(vectors) = vectors_within(source, radius, &mut lists.vectors) else { return };
+    let like = wanted.map(|wanted| {
+        let first = vectors.partition_point(|vector| vector.length <= wanted * below);
+        let last = vectors.partition_point(|vector| vector.length < wanted * above);
+        &vectors[first..last]
+    });
     let windows = target.parameters.angles.map(|angle| cosines(angle, options.angle_tol));
     let fits = |p: &Vector, q: &Vector, window: &(f64, f64)| {
-        let cosine = cell::dot(&p.place, &q.place) / (p.length * q.length);
-        window.0 <= cosine && cosine <= window.1
+        let product = cell::dot(&p.place, &q.place);
+        let lengths = p.length * q.length;
+        window.0 * lengths <= product && product <= window.1 * lengths
     };
-    let [firsts, seconds, all] = &lists.like;
-    for a in firsts {
+    // A mapping and its inversion come together.
+    for a in like[0].iter().filter(|a| a.whole > [0, 0, 0]) {
         lists.thirds.clear();
-        lists.thirds.extend(all.iter().filter(|c| fits(a, c, &windows[1])));
+        lists.thirds.extend(like[2].iter().filter(|c| fits(a, c, &windows[1])));
         if lists.thirds.is_empty() {
             continue;
         }
-        for b in seconds.iter().filter(|b| fits(a, b, &windows[2])) {
+        for b in like[1].iter().filter(|b| fits(a, b, &windows[2])) {
             for c in &lists.thirds {
                 let whole = [a.whole, b.whole, c.whole];
                 if determinant(&whole).unsigned_abs() != copies as u64 || !fits(b, c, &windows[0]) {
                     continue;
                 }
-                let Some(inverse) = lattice::inverse(&whole) else { continue };
                 let source = Parameters::of(&[a.place, b.place, c.place]);
                 let average = Parameters {
                     lengths: std::array::from_fn(|k| {
@@ -109,7 +95,14 @@ pub fn each(
                     }),
                     angles: std::array::from_fn(|k| f64::midpoint(source.angles[k], target.parameters.angles[k])),
                 };
-                if visit(&Mapping { inverse, whole, average }) {
+                let Some(inverse) = lattice::inverse(&whole) else { continue };
+                let mapping = Mapping { inverse, whole, average };
+                let inverted = Mapping {
+                    inverse: inverse.map(|row| row.map(|x| -x)),
+                    whole: whole.map(|row| row.map(|x| -x)),
+                    average,
+                };
+                if visit(&mapping) || visit(&inverted) {
                     return;
                 }
             }
@@ -117,10 +110,26 @@ pub fn each(
     }
 }
 
-/// The range of cosines of the angles within `tolerance` degrees of `angle`, less than rounding apart.
+/// The source's lattice vectors up to at least `radius`, shortest first.
+fn vectors_within<'a>(source: &'a Form, radius: f64, space: &'a mut Vec<Vector>) -> Option<&'a [Vector]> {
+    if radius <= source.reach {
+        return Some(&source.vectors);
+    }
+    space.clear();
+    let collect = |whole, place, squared: f64| {
+        if squared > 0.0 {
+            space.push(Vector { whole, place, length: squared.sqrt() });
+        }
+    };
+    lattice::points_within(&source.cell.rows, &source.dual_lengths, radius, MAX_POINTS, collect)?;
+    space.sort_unstable_by(|p, q| p.length.total_cmp(&q.length));
+    Some(space)
+}
+
+/// The range of cosines of the angles within `tolerance` degrees of `angle`.
 fn cosines(angle: f64, tolerance: f64) -> (f64, f64) {
     let bound = |angle: f64, open: f64| if (0.0..=180.0).contains(&angle) { angle.to_radians().cos() } else { open };
-    (bound(angle + tolerance, f64::NEG_INFINITY), bound(angle - tolerance, f64::INFINITY))
+    (bound(angle + tolerance, -OPEN), bound(angle - tolerance, OPEN))
 }
 
 fn determinant(whole: &[[i32; 3]; 3]) -> i64 {

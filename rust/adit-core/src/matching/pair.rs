@@ -2,7 +2,7 @@
 
 use super::crystal::{Block, Crystal, Form};
 use super::mappings::{self, Lists, Mapping};
-use super::sites::{Common, Fit, Pairing, Sites};
+use super::sites::{Common, Fit, Limit, Pairing, Sites};
 use super::{Convention, Options};
 use crate::cell::{self, Vec3};
 
@@ -171,17 +171,19 @@ impl Workspace {
         let Self { lists, sites, places, points, pairings } = self;
         let mut best: Option<Fit> = None;
         mappings::each(source, target, copies, options, lists, |mapping| {
-            let Some(mut common) = Common::new(mapping.average, target.len(), options.stol) else { return false };
             repeated(source, mapping, copies, points, places);
             let (first, second) = if overlay.anchored_in_target {
                 (&places[..], &target.places[..])
             } else {
                 (&target.places[..], &places[..])
             };
+            let Some(mut common) = Common::new(mapping.average, options.stol, first, second, pairings) else {
+                return false;
+            };
             let (anchor, candidates, step) = overlay.anchor();
             for candidate in candidates.step_by(step) {
                 let shift = cell::sub(&first[candidate], &second[anchor]);
-                let Some(fit) = sites.fit(&mut common, first, second, pairings, &shift) else { continue };
+                let Some(fit) = sites.fit(&mut common, &shift, limit(best, question, options)) else { continue };
                 if accepted(fit, question, options) && best.is_none_or(|best| fit < best) {
                     best = Some(fit);
                 }
@@ -209,6 +211,17 @@ impl Overlay<'_> {
             let Block { start, end, .. } = self.target.blocks[self.kinds[block]];
             (place * self.copies, start..end, 1)
         }
+    }
+}
+
+/// What is worse will not be accepted, or is no better than what there is.
+fn limit(best: Option<Fit>, question: Question, options: &Options) -> Limit {
+    let rms = best.map_or(options.stol, |best| best.rms);
+    let refused_by_rms = options.convention == Convention::Pymatgen && question == Question::Best;
+    if options.prefilter {
+        Limit { rms, max: if refused_by_rms { f64::INFINITY } else { options.stol } }
+    } else {
+        Limit { rms: f64::INFINITY, max: f64::INFINITY }
     }
 }
 
