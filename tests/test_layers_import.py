@@ -25,6 +25,7 @@ _rust
 system
 packing
 neighbors
+matching
 config
 recipes
 batch
