@@ -10,6 +10,8 @@ const MAX_EDGE: f64 = 1e6;
 /// The longest edge of a reduced cell over the shortest: beyond, there are too many ways to lay one
 /// lattice over another.
 pub const MAX_ASPECT: f64 = 64.0;
+/// The same for the cell that comes, which may be a row of smaller ones.
+pub const MAX_GIVEN_ASPECT: f64 = 256.0;
 /// More atoms in a reduced cell cannot be compared: the table of distances would fill the memory.
 pub const MAX_ATOMS: usize = 4096;
 const MAX_FRACTIONAL: f64 = 1e9;
@@ -84,7 +86,7 @@ impl Crystal {
     #[must_use]
     pub fn new(numbers: &[u8], positions: &[Vec3], rows: &Matrix, options: &Options) -> Option<Self> {
         let sound = rows.iter().flatten().all(|x| x.abs() <= MAX_EDGE);
-        if numbers.is_empty() || !sound || cell::is_degenerate(rows) {
+        if numbers.is_empty() || !sound || !is_stout(&cell::minkowski_reduce(rows)?.0, MAX_GIVEN_ASPECT) {
             return None;
         }
         let dual = cell::dual(rows);
@@ -125,8 +127,8 @@ impl Form {
     fn new(cell: Cell, central: bool) -> Option<Self> {
         let parameters = Parameters::of(&cell.rows);
         let lengths = parameters.lengths;
-        let (low, high) = lengths.iter().fold((f64::INFINITY, 0.0f64), |(low, high), &x| (low.min(x), high.max(x)));
-        if !(high <= MAX_ASPECT * low) || cell.numbers.len() > MAX_ATOMS || cell::is_degenerate(&cell.rows) {
+        let high = lengths.iter().copied().fold(0.0, f64::max);
+        if !is_stout(&cell.rows, MAX_ASPECT) || cell.numbers.len() > MAX_ATOMS || cell::is_degenerate(&cell.rows) {
             return None;
         }
         let mut minima = cell::minkowski_reduce(&cell.rows)?.0.map(|row| cell::norm(&row));
@@ -183,6 +185,11 @@ impl Form {
         let common = self.blocks.iter().fold(0, |common, block| gcd(common, block.len())).max(1);
         self.blocks.iter().map(|block| (block.number, (block.len() / common) as u32)).collect()
     }
+}
+
+fn is_stout(rows: &Matrix, aspect: f64) -> bool {
+    let lengths = rows.map(|row| cell::norm(&row));
+    lengths.iter().all(|high| lengths.iter().all(|low| *high <= aspect * low))
 }
 
 /// The atom of a block with most around it, which does not depend on how the atoms are numbered.
