@@ -38,9 +38,9 @@ def disagreements(drawn, switches):
 
 @pytest.mark.parametrize("name", SWITCHES)
 def test_verdicts_and_distances(made, mp20, name):
-    wrong, matches = disagreements(made.pairs(mp20, 36, seed=3), SWITCHES[name])
+    wrong, matches = disagreements(made.pairs(mp20, 27, seed=3), SWITCHES[name])
     assert wrong == []
-    assert 3 <= matches <= 33
+    assert 2 <= matches <= 25
 
 
 @pytest.mark.slow
@@ -96,15 +96,15 @@ def test_anonymous(made, mp20):
     magnesia = renamed(salt, {"Na": "Mg", "Cl": "O"})
     assert matcher.fit_anonymous(salt, magnesia) and not matcher.fit(salt, magnesia)
     verdicts = []
-    for one in (salt, blende, *mp20[:12]):
+    for one in (salt, blende, *mp20[:6]):
         cycle = dict(zip(one.elements, [*one.elements[1:], one.elements[0]], strict=True))
         for other in (made.rattled(renamed(one, cycle), rng, 0.1), salt, blende):
             verdicts.append(matcher.fit_anonymous(one, other))
             assert verdicts[-1] == reference.fit_anonymous(one, other)
-    assert 10 < sum(verdicts) < len(verdicts) - 10
+    assert 5 < sum(verdicts) < len(verdicts) - 5
 
 
 def test_both_ways(made, mp20):
     matcher, reference = StructureMatcher(convention="pymatgen"), Pymatgen()
-    for _, one, other in made.pairs(mp20, 36, seed=4)[4::9]:
+    for _, one, other in made.pairs(mp20, 27, seed=4)[4::9]:
         assert matcher.fit(one, other, symmetric=True) == reference.fit(one, other, symmetric=True)

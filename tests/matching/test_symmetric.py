@@ -31,21 +31,21 @@ def matcher():
 def test_rattled_copies_match(made, mp20, matcher):
     """pymatgen loses some of these, because noise hides the smaller cell."""
     rng = np.random.default_rng(0)
-    structures = [made.recelled(structure, rng, 1 + k % 3) for k, structure in enumerate(mp20)]
+    structures = [made.recelled(structure, rng, 1 + k % 3) for k, structure in enumerate(mp20[:60])]
     copies = [made.recelled(made.rattled(structure, rng, 0.05), rng) for structure in structures]
     assert matcher.fit_pairs(structures, copies).all()
     assert not StructureMatcher(convention="pymatgen").fit_pairs(structures, copies).all()
 
 
 def test_order_of_arguments(made, mp20, matcher):
-    drawn = made.pairs(mp20, 450, seed=1)
+    drawn = made.pairs(mp20, 270, seed=1)
     left, right = (matcher.reduce([pair[side] for pair in drawn]) for side in (1, 2))
     there, back = matcher.rms_pairs(left, right), matcher.rms_pairs(right, left)
     np.testing.assert_array_equal(there, back)
     fits = matcher.fit_pairs(left, right)
     assert (fits == ~np.isnan(there[:, 0])).all()
     assert (fits == matcher.fit_pairs(right, left)).all()
-    assert 150 < fits.sum() < 350
+    assert 90 < fits.sum() < 210
     old = StructureMatcher(convention="pymatgen")
     left, right = (old.reduce([pair[side] for pair in drawn]) for side in (1, 2))
     assert (old.fit_pairs(left, right) != old.fit_pairs(right, left)).any(), "else there is nothing to mend"
@@ -53,7 +53,7 @@ def test_order_of_arguments(made, mp20, matcher):
 
 def test_how_it_is_written(made, mp20, matcher):
     rng = np.random.default_rng(2)
-    drawn = made.pairs(mp20, 180, seed=2)
+    drawn = made.pairs(mp20, 90, seed=2)
     others = [pair[2] for pair in drawn]
     rewritten = [made.recelled(other, rng, 1 + k % 2) for k, other in enumerate(others)]
     one = matcher.reduce([pair[1] for pair in drawn])
@@ -72,7 +72,7 @@ def test_groups_do_not_depend_on_the_order(made, matcher):
 
 
 def test_prefilters_change_nothing(made, mp20):
-    drawn = made.pairs(mp20, 270, seed=5)
+    drawn = made.pairs(mp20, 180, seed=5)
     for convention in CONVENTIONS:
         results = []
         for prefilter in (True, False):
@@ -92,7 +92,7 @@ def test_prefilters_change_nothing(made, mp20):
                         prefilter=prefilter,
                     )
                 )
-            pairs = np.repeat(np.arange(270), 2).reshape(-1, 2)
+            pairs = np.repeat(np.arange(180), 2).reshape(-1, 2)
             results.append((both[0].fit_pairs(both[1], pairs, False), both[0].rms_pairs(both[1], pairs)))
         assert (results[0][0] == results[1][0]).all()
         np.testing.assert_array_equal(results[0][1], results[1][1])
@@ -145,7 +145,7 @@ def test_scale():
 NASTY = st.one_of(st.floats(-20, 20), st.floats(allow_nan=True, allow_infinity=True), st.sampled_from([0.0, 1e-8, 1e8]))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     cell=arrays(float, (3, 3), elements=NASTY), places=arrays(float, (4, 3), elements=NASTY), count=st.integers(0, 4)
 )
