@@ -27,6 +27,7 @@ packing
 neighbors
 symmetry
 validity
+matching
 config
 recipes
 batch

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from adit.errors import AditError
     from adit.eval.summary import summarise
     from adit.generate import Generator
+    from adit.matching import StructureMatcher
     from adit.neighbors import neighbor_list
     from adit.system import AtomicSystem
 
@@ -30,6 +31,7 @@ _HOMES = {
     "AtomicSystem": "adit.system",
     "Generator": "adit.generate",
     "PackedDataset": "adit.data.packed",
+    "StructureMatcher": "adit.matching",
     "load_dataset": "adit.data.prepare",
     "neighbor_list": "adit.neighbors",
     "read": "adit.convert.files",
@@ -42,6 +44,7 @@ __all__ = [
     "AtomicSystem",
     "Generator",
     "PackedDataset",
+    "StructureMatcher",
     "__version__",
     "load_dataset",
     "neighbor_list",

@@ -320,3 +320,84 @@ def compositional_of_formulas(
         InvalidInputError: a formula is none (its index is named), the table is unknown, a reduced
             composition has more than 2^24 atoms.
     """
+
+class Crystals:
+    """Crystals, reduced once for all comparisons by `adit.matching`; immutable.
+
+    Two of them can be compared if they were made with the same options. A crystal that cannot be
+    reduced, or is of extreme shape, matches nothing.
+    """
+
+    def __new__(
+        cls,
+        numbers: NDArray[np.uint8],
+        positions: NDArray[np.float32] | NDArray[np.float64],
+        cells: NDArray[np.float32] | NDArray[np.float64],
+        offsets: NDArray[np.int64],
+        *,
+        ltol: float,
+        stol: float,
+        angle_tol: float,
+        primitive_cell: bool,
+        scale: bool,
+        attempt_supercell: bool,
+        convention: str,
+        prefilter: bool | None = None,
+        threads: int | None = None,
+    ) -> Crystals:
+        """Reduces N crystals.
+
+        Args:
+            numbers: (T,) uint8, atomic numbers, or any labels of kinds of atoms.
+            positions: (T, 3) float32 or float64, Cartesian, inside the cell or not.
+            cells: (N, 3, 3) float32 or float64.
+            offsets: (N + 1,) int64, from 0 to T.
+            ltol, stol, angle_tol, primitive_cell, scale, attempt_supercell, convention: see
+                `adit.matching.StructureMatcher`.
+            prefilter: False: search even where nothing can match; the results are the same, only later.
+
+        Raises:
+            InvalidInputError: a shape or dtype is wrong, the offsets decrease or do not end at T, a
+                tolerance is not positive or is beyond its limit, the convention is unknown.
+        """
+
+    def __len__(self) -> int: ...
+    def comparable(self) -> NDArray[np.bool_]:
+        """(N,) bool: False for what matches nothing."""
+
+    def cells(self) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+        """The reduced (primitive) cells as numbers (t,), positions (t, 3), cells (N, 3, 3) and offsets (N + 1,).
+
+        Without atoms, and with a cell of zeros, where a crystal is not comparable.
+        """
+
+    def fit_pairs(
+        self, other: Crystals, pairs: NDArray[np.int64], anonymous: bool, threads: int | None = None
+    ) -> NDArray[np.bool_]:
+        """(P,) bool: whether self[i] and other[j] match, for each row (i, j) of `pairs`, (P, 2).
+
+        Raises:
+            InvalidInputError: an index is out of range, the options of the two differ, or a crystal has
+                more than 40,320 ways of renaming its elements (anonymous only).
+        """
+
+    def rms_pairs(self, other: Crystals, pairs: NDArray[np.int64], threads: int | None = None) -> NDArray[np.float64]:
+        """(P, 2) float64: rms and largest distance in units of (V / n)^(1/3); NaN where there is no match.
+
+        Raises:
+            InvalidInputError: as `fit_pairs`.
+        """
+
+    def groups(self, anonymous: bool, threads: int | None = None) -> NDArray[np.int64]:
+        """(N,) int64: for each crystal the index of the first of its group.
+
+        Raises:
+            InvalidInputError: as `fit_pairs`.
+        """
+
+    def first_matches(self, against: Crystals, anonymous: bool, threads: int | None = None) -> NDArray[np.int64]:
+        """(N,) int64: the index of the first of `against` that each crystal matches, -1 if there is none.
+
+        Raises:
+            InvalidInputError: as `fit_pairs`.
+        """

@@ -76,16 +76,6 @@ def test_unique_counts_the_groups_of_pymatgen(mp20):
     assert unique(systems).first.sum() == len(groups)
 
 
-def test_the_limit_is_counted():
-    rng = np.random.default_rng(2)
-    systems = [
-        AtomicSystem.from_fractional([6] * 3, rng.random((3, 3)), np.diag(rng.uniform(3, 9, 3))) for _ in range(12)
-    ]
-    systems = [system for system in systems if structural([system])[0]]
-    assert unique(systems, limit=1).incomplete > 0
-    assert unique(systems).incomplete == 0
-
-
 def test_broken_crystals_are_neither_unique_nor_novel(damaged):
     rng = np.random.default_rng(4)
     needle = AtomicSystem.from_fractional([6] * 4, [[0, 0, k / 4] for k in range(4)], np.diag([0.6, 0.6, 400.0]))

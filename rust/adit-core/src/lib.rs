@@ -10,6 +10,7 @@
 //! 6. [`neighbors`]: neighbour lists
 //! 7. [`symmetry`]: Niggli reduction, space groups and standard cells through `moyo`
 //! 8. [`validity`]: charge neutrality of compositions
+//! 9. [`matching`]: are two crystals the same?
 //!
 //! Conventions: Angstrom; a cell is three row vectors; fractional f and Cartesian x relate by
 //! x = f @ cell; system k of a pack owns atoms `offsets[k]..offsets[k + 1]`.
@@ -19,6 +20,7 @@
 pub mod cell;
 pub mod distances;
 pub mod error;
+pub mod matching;
 pub mod neighbors;
 pub mod pack;
 pub mod symmetry;

@@ -3,6 +3,7 @@
 
 mod arrays;
 mod distances;
+mod matching;
 mod neighbors;
 mod pack;
 mod symmetry;
@@ -32,5 +33,6 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(symmetry::symmetrize, module)?)?;
     module.add_function(wrap_pyfunction!(validity::compositional, module)?)?;
     module.add_function(wrap_pyfunction!(validity::compositional_of_formulas, module)?)?;
+    module.add_class::<matching::Crystals>()?;
     Ok(())
 }
