@@ -49,6 +49,14 @@ class ShortAttention:
 
 
 @dataclass(frozen=True)
+class FusedAttention(ShortAttention):
+    """The same with projections around it, which take `inner` columns of their inputs at a time."""
+
+    inner: int = 64
+    stages: int = 2
+
+
+@dataclass(frozen=True)
 class LongAttention:
     """Tiles of queries against tiles of keys, with a running softmax."""
 
@@ -70,6 +78,7 @@ class Product:
 
 
 _SHORT = (ShortAttention(12, 32, 2), ShortAttention(32, 64, 4), ShortAttention(64, 128, 8))
+_FUSED = (FusedAttention(12, 32, 4), FusedAttention(48, 64, 8))
 
 
 @dataclass(frozen=True)
@@ -84,8 +93,8 @@ class Table:
     adaln: Elementwise = field(default_factory=Elementwise)
     short: tuple[ShortAttention, ...] = _SHORT
     long: LongAttention = field(default_factory=LongAttention)
-    fused_attention: tuple[ShortAttention, ...] = (ShortAttention(12, 32, 4), ShortAttention(64, 64, 8))
-    adaln_linear: Product = field(default_factory=Product)
+    fused_attention: tuple[FusedAttention, ...] = _FUSED
+    adaln_linear: Product = field(default_factory=lambda: Product(warps=8))
     linear_gate: Product = field(default_factory=Product)
     feed_forward: Product = field(default_factory=lambda: Product(columns=32, warps=8))
     fusion: int = 0
@@ -94,7 +103,7 @@ class Table:
         """The entry for systems of up to this length; None if they take tiles."""
         return next((entry for entry in self.short if max_length <= entry.max_length), None)
 
-    def fused_for(self, max_length: int) -> ShortAttention | None:
+    def fused_for(self, max_length: int) -> FusedAttention | None:
         """The same for attention fused with its projections."""
         return next((entry for entry in self.fused_attention if max_length <= entry.max_length), None)
 

@@ -15,13 +15,42 @@ from torch import Tensor
 
 from adit_kernels.adaln import EPSILON, load_row
 from adit_kernels.attention import first_system_token, logit_scales, softmax_base2, unit_rows
-from adit_kernels.configs import ShortAttention, table
+from adit_kernels.configs import FusedAttention, table
 
 
 @triton.jit
-def _piece(rows, at, mask, FROM: tl.constexpr, D: tl.constexpr):
+def _piece(rows, at, mask, FROM, D: tl.constexpr):
     """Columns FROM to FROM + D of the rows that start at `at`, float32."""
     return tl.load(rows + at[:, None] + (FROM + tl.arange(0, D))[None, :], mask=mask[:, None], other=0.0).to(tl.float32)
+
+
+@triton.jit
+def _statistics(x, at, mask, D0: tl.constexpr, D1: tl.constexpr, EPS: tl.constexpr):
+    """Mean and inverse standard deviation of the rows that start at `at`."""
+    WIDTH: tl.constexpr = D0 + D1
+    v0 = _piece(x, at, mask, 0, D0)
+    total = tl.sum(v0, 1)
+    if D1 > 0:
+        v1 = _piece(x, at, mask, D0, D1)
+        total += tl.sum(v1, 1)
+    mean = total / WIDTH
+    v0 -= mean[:, None]
+    squares = tl.sum(v0 * v0, 1)
+    if D1 > 0:
+        v1 -= mean[:, None]
+        squares += tl.sum(v1 * v1, 1)
+    return mean, 1.0 / tl.sqrt(squares / WIDTH + EPS)
+
+
+@triton.jit
+def _modulated(
+    x, scale, shift, at, row, mask, scale_stride, shift_stride, mean, inverse, dtype: tl.constexpr,
+    FROM, D: tl.constexpr,
+):  # fmt: skip
+    """AdaLN of columns FROM to FROM + D."""
+    unit = (_piece(x, at, mask, FROM, D) - mean[:, None]) * inverse[:, None]
+    a = 1.0 + _piece(scale, row * scale_stride, mask, FROM, D)
+    return (unit * a + _piece(shift, row * shift_stride, mask, FROM, D)).to(dtype)
 
 
 @triton.jit
@@ -30,24 +59,11 @@ def _adaln_pieces(
     D0: tl.constexpr, D1: tl.constexpr, EPS: tl.constexpr,
 ):  # fmt: skip
     """AdaLN of tokens t, in two pieces of the type of the weights; the second is the first if D1 is 0."""
-    WIDTH: tl.constexpr = D0 + D1
-    at = t.to(tl.int64) * WIDTH
-    v0 = _piece(x, at, mask, 0, D0)
+    at = t.to(tl.int64) * (D0 + D1)
+    mean, inverse = _statistics(x, at, mask, D0, D1, EPS)
+    h0 = _modulated(x, scale, shift, at, row, mask, scale_stride, shift_stride, mean, inverse, dtype, 0, D0)
     if D1 > 0:
-        v1 = _piece(x, at, mask, D0, D1)
-        mean = (tl.sum(v0, 1) + tl.sum(v1, 1)) / WIDTH
-        v0 -= mean[:, None]
-        v1 -= mean[:, None]
-        variance = (tl.sum(v0 * v0, 1) + tl.sum(v1 * v1, 1)) / WIDTH
-    else:
-        v0 -= (tl.sum(v0, 1) / WIDTH)[:, None]
-        variance = tl.sum(v0 * v0, 1) / WIDTH
-    inverse = (1.0 / tl.sqrt(variance + EPS))[:, None]
-    a0 = 1.0 + _piece(scale, row * scale_stride, mask, 0, D0)
-    h0 = (v0 * inverse * a0 + _piece(shift, row * shift_stride, mask, 0, D0)).to(dtype)
-    if D1 > 0:
-        a1 = 1.0 + _piece(scale, row * scale_stride, mask, D0, D1)
-        h1 = (v1 * inverse * a1 + _piece(shift, row * shift_stride, mask, D0, D1)).to(dtype)
+        h1 = _modulated(x, scale, shift, at, row, mask, scale_stride, shift_stride, mean, inverse, dtype, D0, D1)
     else:
         h1 = h0
     return h0, h1
@@ -90,17 +106,32 @@ def _gelu(x):
 
 @triton.jit
 def _attend(
-    h0, h1, weight, bias, head, of, scale, dtype: tl.constexpr,
-    HEADS: tl.constexpr, K: tl.constexpr, QK_NORM: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr,
+    x, scale, shift, weight, bias, t, row, mask, of, mean, inverse, head, scale_stride, shift_stride, logit_scale,
+    HEADS: tl.constexpr, K: tl.constexpr, QK_NORM: tl.constexpr, WIDTH: tl.constexpr, INNER: tl.constexpr,
 ):  # fmt: skip
-    """One head of attention among tokens of systems `of`, from what its QKV projection takes: (tokens, K) float32."""
+    """One head of attention among tokens t of systems `of`, from the residual stream: (tokens, K) float32.
+
+    AdaLN is applied to INNER columns at a time, for every head anew: rows held in registers throughout would spill.
+    """
+    dtype: tl.constexpr = weight.dtype.element_ty
+    at = t.to(tl.int64) * WIDTH
     n = head * K + tl.arange(0, K)
-    q, _ = unit_rows(_project(h0, h1, weight, bias, n, D0, D1).to(dtype), QK_NORM)
-    k, _ = unit_rows(_project(h0, h1, weight, bias, HEADS * K + n, D0, D1).to(dtype), QK_NORM)
-    logits = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
+    q = tl.zeros((of.shape[0], K), tl.float32) + tl.load(bias + n)[None, :].to(tl.float32)
+    k = tl.zeros((of.shape[0], K), tl.float32) + tl.load(bias + WIDTH + n)[None, :].to(tl.float32)
+    v = tl.zeros((of.shape[0], K), tl.float32) + tl.load(bias + 2 * WIDTH + n)[None, :].to(tl.float32)
+    for first in range(0, WIDTH, INNER):
+        h = _modulated(
+            x, scale, shift, at, row, mask, scale_stride, shift_stride, mean, inverse, dtype, first, INNER
+        )  # fmt: skip
+        w = weight + n[None, :] * WIDTH + first + tl.arange(0, INNER)[:, None]
+        q = tl.dot(h, tl.load(w), q, input_precision="ieee")
+        k = tl.dot(h, tl.load(w + WIDTH * WIDTH), k, input_precision="ieee")
+        v = tl.dot(h, tl.load(w + 2 * WIDTH * WIDTH), v, input_precision="ieee")
+    unit_q, _ = unit_rows(q.to(dtype), QK_NORM)
+    unit_k, _ = unit_rows(k.to(dtype), QK_NORM)
+    logits = tl.dot(unit_q, tl.trans(unit_k), input_precision="ieee") * logit_scale
     p, _ = softmax_base2(logits, of[:, None] == of[None, :])
-    v = _project(h0, h1, weight, bias, 2 * HEADS * K + n, D0, D1).to(dtype)
-    return tl.dot(p.to(dtype), v, input_precision="ieee")
+    return tl.dot(p.to(dtype), v.to(dtype), input_precision="ieee")
 
 
 @triton.jit
@@ -144,7 +175,7 @@ def _linear_gate(
 def _adaln_attention(
     x, scale, shift, weight, bias, out, offsets, system, rows, tokens, scale_stride, shift_stride, logit_scale,
     HEADS: tl.constexpr, K: tl.constexpr, QK_NORM: tl.constexpr, HAS_ROWS: tl.constexpr, EPS: tl.constexpr,
-    D0: tl.constexpr, D1: tl.constexpr, BLOCK: tl.constexpr, STEP: tl.constexpr,
+    D0: tl.constexpr, D1: tl.constexpr, BLOCK: tl.constexpr, STEP: tl.constexpr, INNER: tl.constexpr,
 ):  # fmt: skip
     tile, head = tl.program_id(0) // HEADS, tl.program_id(0) % HEADS
     begin = first_system_token(offsets, system, tokens, tile * STEP)
@@ -154,11 +185,13 @@ def _adaln_attention(
         mask = t < end
         of = tl.load(system + t, mask=mask, other=-1)
         row = load_row(system, rows, t, mask, HAS_ROWS)
-        dtype: tl.constexpr = weight.dtype.element_ty
-        h0, h1 = _adaln_pieces(x, scale, shift, t, row, mask, scale_stride, shift_stride, dtype, D0, D1, EPS)
-        o = _attend(h0, h1, weight, bias, head, of, logit_scale, dtype, HEADS, K, QK_NORM, D0, D1)
+        mean, inverse = _statistics(x, t.to(tl.int64) * (D0 + D1), mask, D0, D1, EPS)
+        o = _attend(
+            x, scale, shift, weight, bias, t, row, mask, of, mean, inverse, head, scale_stride, shift_stride,
+            logit_scale, HEADS, K, QK_NORM, D0 + D1, INNER,
+        )  # fmt: skip
         at = t.to(tl.int64)[:, None] * (HEADS * K) + head * K + tl.arange(0, K)[None, :]
-        tl.store(out + at, o.to(dtype), mask=mask[:, None])
+        tl.store(out + at, o.to(out.dtype.element_ty), mask=mask[:, None])
 
 
 @triton.jit
@@ -167,6 +200,7 @@ def _attention_half(
     scale_stride, shift_stride, gate_stride, logit_scale,
     HEADS: tl.constexpr, K: tl.constexpr, QK_NORM: tl.constexpr, HAS_ROWS: tl.constexpr, EPS: tl.constexpr,
     D0: tl.constexpr, D1: tl.constexpr, E1: tl.constexpr, BLOCK: tl.constexpr, STEP: tl.constexpr,
+    INNER: tl.constexpr,
 ):  # fmt: skip
     """E1 is D1, or 16 where that is 0: the second accumulator then idles."""
     tile = tl.program_id(0)
@@ -177,14 +211,16 @@ def _attention_half(
         mask = t < end
         of = tl.load(system + t, mask=mask, other=-1)
         row = load_row(system, rows, t, mask, HAS_ROWS)
-        dtype: tl.constexpr = qkv_weight.dtype.element_ty
-        h0, h1 = _adaln_pieces(x, scale, shift, t, row, mask, scale_stride, shift_stride, dtype, D0, D1, EPS)
+        mean, inverse = _statistics(x, t.to(tl.int64) * (D0 + D1), mask, D0, D1, EPS)
         o0 = tl.zeros((BLOCK, D0), tl.float32)
         o1 = tl.zeros((BLOCK, E1), tl.float32)
         for head in range(0, HEADS):
-            o = _attend(h0, h1, qkv_weight, qkv_bias, head, of, logit_scale, dtype, HEADS, K, QK_NORM, D0, D1)
+            o = _attend(
+                x, scale, shift, qkv_weight, qkv_bias, t, row, mask, of, mean, inverse, head, scale_stride,
+                shift_stride, logit_scale, HEADS, K, QK_NORM, D0 + D1, INNER,
+            )  # fmt: skip
             i = head * K + tl.arange(0, K)
-            o0, o1 = _spread(o0, o1, o.to(dtype), out_weight, i, D0 + D1, D0, D1)
+            o0, o1 = _spread(o0, o1, o.to(out_weight.dtype.element_ty), out_weight, i, D0 + D1, D0, D1)
         d = tl.arange(0, D0)
         _gated_store(out, x, o0, out_bias, gate, t, row, mask, gate_stride, D0 + D1, d)
         if D1 > 0:
@@ -257,7 +293,7 @@ def linear_gate(
 
 def adaln_attention(
     x: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, bias: Tensor, offsets: Tensor, system: Tensor,
-    rows: Tensor | None, max_length: int, heads: int, qk_norm: bool, config: ShortAttention,
+    rows: Tensor | None, max_length: int, heads: int, qk_norm: bool, config: FusedAttention,
 ) -> Tensor:  # fmt: skip
     tokens, width = x.shape
     out = weight.new_empty(tokens, width)
@@ -267,8 +303,8 @@ def adaln_attention(
         _adaln_attention[(triton.cdiv(tokens, step) * heads,)](
             x, scale, shift, weight, bias, out, offsets, system, rows, tokens, scale.stride(0), shift.stride(0),
             logit_scales(width // heads, qk_norm)[0], HEADS=heads, K=width // heads, QK_NORM=qk_norm,
-            HAS_ROWS=rows is not None, EPS=EPSILON, D0=d0, D1=d1, BLOCK=config.block, STEP=step,
-            num_warps=config.warps, num_stages=1,
+            HAS_ROWS=rows is not None, EPS=EPSILON, D0=d0, D1=d1, BLOCK=config.block, STEP=step, INNER=config.inner,
+            num_warps=config.warps, num_stages=config.stages,
         )  # fmt: skip
     return out
 
@@ -276,7 +312,7 @@ def adaln_attention(
 def attention_half(
     x: Tensor, scale: Tensor, shift: Tensor, gate: Tensor, qkv_weight: Tensor, qkv_bias: Tensor, out_weight: Tensor,
     out_bias: Tensor, offsets: Tensor, system: Tensor, rows: Tensor | None, max_length: int, heads: int,
-    qk_norm: bool, config: ShortAttention,
+    qk_norm: bool, config: FusedAttention,
 ) -> Tensor:  # fmt: skip
     tokens, width = x.shape
     out = torch.empty_like(x)
@@ -287,7 +323,8 @@ def attention_half(
             x, scale, shift, gate, qkv_weight, qkv_bias, out_weight, out_bias, out, offsets, system, rows, tokens,
             scale.stride(0), shift.stride(0), gate.stride(0), logit_scales(width // heads, qk_norm)[0], HEADS=heads,
             K=width // heads, QK_NORM=qk_norm, HAS_ROWS=rows is not None, EPS=EPSILON, D0=d0, D1=d1,
-            E1=max(d1, 16), BLOCK=config.block, STEP=step, num_warps=config.warps, num_stages=1,
+            E1=max(d1, 16), BLOCK=config.block, STEP=step, INNER=config.inner, num_warps=config.warps,
+            num_stages=config.stages,
         )  # fmt: skip
     return out
 

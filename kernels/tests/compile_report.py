@@ -1,4 +1,4 @@
-"""Compiles every kernel, as it is launched, for sm_80 and sm_90; needs no GPU. Prints registers, spills, shared memory.
+"""Compiles every kernel, as it is launched, for sm_80 and sm_90; needs no GPU. Prints registers, stack, shared memory.
 
     python kernels/tests/compile_report.py [--arch 80 --arch 90] [--set quick|full] [--json]
 
@@ -68,25 +68,23 @@ class Launch:
     def compile(self, arch: int) -> dict[str, object]:
         source = ASTSource(self.kernel, self.signature, self.constants, self.attributes)
         compiled = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=self.options)
-        registers, spills = resources(compiled.asm["ptx"], arch)
+        registers, stack = resources(compiled.asm["cubin"])
         shared = compiled.metadata.shared
         return {
-            "kernel": self.kernel.__name__.strip("_"), "arch": arch, "registers": registers, "spill_bytes": spills,
+            "kernel": self.kernel.__name__.strip("_"), "arch": arch, "registers": registers, "stack_bytes": stack,
             "shared_bytes": shared, "shared_limit": SHARED_LIMIT[arch], "launch": self.describe(),
         }  # fmt: skip
 
 
-def resources(ptx: str, arch: int) -> tuple[int, int]:
-    """Registers of a thread and bytes that it spills, as ptxas of the Triton wheel reports."""
-    ptxas = Path(triton.__file__).parent / "backends/nvidia/bin/ptxas"
-    name = re.search(r"\.target (sm_\w+)", ptx).group(1)
+def resources(cubin: bytes) -> tuple[int, int]:
+    """Registers of a thread and bytes of its stack, where spilt registers go, as cuobjdump of the Triton wheel reports."""
+    cuobjdump = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "kernel.ptx"
-        path.write_text(ptx)
-        command = [str(ptxas), "-v", f"--gpu-name={name}", str(path), "-o", str(Path(folder) / "kernel.cubin")]
-        log = subprocess.run(command, check=True, capture_output=True, text=True).stderr
-    registers = int(re.search(r"Used (\d+) registers", log).group(1))
-    return registers, sum(int(n) for n in re.findall(r"(\d+) bytes spill", log))
+        path = Path(folder) / "kernel.cubin"
+        path.write_bytes(cubin)
+        log = subprocess.run([cuobjdump, "-res-usage", path], check=True, capture_output=True, text=True).stdout
+    used = dict(re.findall(r"(REG|STACK):(\d+)", log))
+    return int(used["REG"]), int(used["STACK"])
 
 
 @contextmanager
@@ -158,7 +156,7 @@ def main() -> None:
         return
     for line in lines:
         print(
-            f"{line['kernel']:24} sm_{line['arch']} {line['registers']:4} registers {line['spill_bytes']:6} B spilt "
+            f"{line['kernel']:24} sm_{line['arch']} {line['registers']:4} registers {line['stack_bytes']:6} B stack "
             f"{line['shared_bytes']:7} B shared  {line['launch']}"
         )
 
