@@ -137,9 +137,8 @@ def _run_backward(
     grad_x_out: Tensor | None, grad_h: Tensor | None, x_out: Tensor, y: Tensor | None, gate: Tensor | None,
     scale: Tensor | None, offsets: Tensor, rows: Tensor | None, max_length: int,
 ) -> tuple[Tensor | None, Tensor | None, list[Tensor]]:  # fmt: skip
-    """Gradients of x (None without a norm: that of the sum), of y, and of those of (gate, scale, shift) that there are, (R, D) each."""
-    tokens, width = x_out.shape
-    systems = offsets.shape[0] - 1
+    """Gradients of x (None without a norm: that of the sum), of y, and of what there is of gate, scale, shift."""
+    width, systems = x_out.shape[1], offsets.shape[0] - 1
     config, block = table().adaln, triton.next_power_of_2(width)
     splits = max(1, triton.cdiv(max_length, config.split))
     grad_x = None if scale is None else torch.empty_like(x_out)

@@ -243,9 +243,7 @@ def logit_scales(head_size: int, qk_norm: bool) -> tuple[float, float]:
 
 
 @torch.library.custom_op("adit_kernels::attention", mutates_args=())
-def attention_op(
-    qkv: Tensor, offsets: Tensor, system: Tensor, max_length: int, qk_norm: bool
-) -> tuple[Tensor, Tensor]:
+def attention_op(qkv: Tensor, offsets: Tensor, system: Tensor, max_length: int, qk_norm: bool) -> tuple[Tensor, Tensor]:
     tokens, _, heads, size = qkv.shape
     out, lse = qkv.new_empty(tokens, heads, size), qkv.new_empty(heads, tokens, dtype=torch.float32)
     if tokens == 0:
@@ -320,9 +318,7 @@ def _gradient(ctx, grad_out, _):
 attention_op.register_autograd(_gradient, setup_context=_setup)
 
 
-def attention(
-    qkv_T3HK: Tensor, offsets_S1: Tensor, system_T: Tensor, max_length: int, qk_norm: bool = False
-) -> Tensor:
+def attention(qkv_T3HK: Tensor, offsets_S1: Tensor, system_T: Tensor, max_length: int, qk_norm: bool = False) -> Tensor:
     """softmax(q k^T / sqrt(K)) v within each system: (T, H, K) in the type of `qkv`, sums in float32.
 
     Args:

@@ -214,7 +214,7 @@ def _attention_half(
         mean, inverse = _statistics(x, t.to(tl.int64) * (D0 + D1), mask, D0, D1, EPS)
         o0 = tl.zeros((BLOCK, D0), tl.float32)
         o1 = tl.zeros((BLOCK, E1), tl.float32)
-        for head in range(0, HEADS):
+        for head in range(HEADS):
             o = _attend(
                 x, scale, shift, qkv_weight, qkv_bias, t, row, mask, of, mean, inverse, head, scale_stride,
                 shift_stride, logit_scale, HEADS, K, QK_NORM, D0 + D1, INNER,

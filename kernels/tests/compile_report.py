@@ -77,7 +77,7 @@ class Launch:
 
 
 def resources(cubin: bytes) -> tuple[int, int]:
-    """Registers of a thread and bytes of its stack, where spilt registers go, as cuobjdump of the Triton wheel reports."""
+    """Registers of a thread and bytes of its stack, where spilt registers go, by cuobjdump of the Triton wheel."""
     cuobjdump = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cubin"
