@@ -116,7 +116,7 @@ def adaln_attention_op(
     x: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, bias: Tensor, offsets: Tensor, system: Tensor,
     rows: Tensor | None, max_length: int, heads: int, qk_norm: bool,
 ) -> Tensor:  # fmt: skip
-    config = table().fused_for(max_length)
+    config = table().fused_for(max_length, 2)
     assert config is not None  # `check_fusion` has seen to it
     return fused.adaln_attention(
         x, scale, shift, weight, bias, offsets, system, rows, max_length, heads, qk_norm, config
@@ -146,7 +146,7 @@ def _attention_gradient(ctx, grad_out, x, scale, weight, offsets, system, rows, 
     h, qkv, out, lse = kept
     grad_out = grad_out.reshape(out.shape).contiguous()
     grad_qkv = attention_backward_op(grad_out, qkv, out, lse, offsets, system, ctx.max_length, ctx.qk_norm)
-    grad_h, *grad_linear = _linear_gradient(grad_qkv.view(x.shape[0], -1), h, weight)
+    grad_h, *grad_linear = _linear_gradient(grad_qkv.flatten(1), h, weight)
     return *adaln_backward_op(grad_h, x, scale, offsets, rows, ctx.max_length), *grad_linear
 
 
@@ -166,7 +166,7 @@ def attention_half_op(
     out_bias: Tensor, offsets: Tensor, system: Tensor, rows: Tensor | None, max_length: int, heads: int,
     qk_norm: bool,
 ) -> Tensor:  # fmt: skip
-    config = table().fused_for(max_length)
+    config = table().fused_for(max_length, 3)
     assert config is not None  # `check_fusion` has seen to it
     return fused.attention_half(
         x, scale, shift, gate, qkv, qkv_bias, out, out_bias, offsets, system, rows, max_length, heads, qk_norm, config
@@ -240,9 +240,8 @@ def check_fusion(fusion: int, width: int, heads: int, max_length: int) -> None:
             f"fusion levels 1 to 3 take widths up to {MAX_FUSED_WIDTH} that are multiples of 64 and sums of two powers"
             f" of two; got {width}: use level 0"
         )
-    if fusion >= 2 and table().fused_for(max_length) is None:
-        longest = table().fused_attention[-1].max_length
-        raise ValueError(f"fusion levels 2 and 3 take systems of up to {longest} tokens; got {max_length}: use level 1")
+    if fusion >= 2 and table().fused_for(max_length, fusion) is None:
+        raise ValueError(f"fusion level {fusion} takes short systems only; got up to {max_length} tokens: use level 1")
 
 
 def dit_block(

@@ -79,6 +79,7 @@ class Product:
 
 _SHORT = (ShortAttention(12, 32, 2), ShortAttention(32, 64, 4), ShortAttention(64, 128, 8))
 _FUSED = (FusedAttention(12, 32, 4), FusedAttention(48, 64, 8))
+_HALF = (FusedAttention(12, 32, 4, inner=32, stages=1), FusedAttention(48, 64, 8, inner=32, stages=1))
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ class Table:
     short: tuple[ShortAttention, ...] = _SHORT
     long: LongAttention = field(default_factory=LongAttention)
     fused_attention: tuple[FusedAttention, ...] = _FUSED
+    attention_half: tuple[FusedAttention, ...] = _HALF
     adaln_linear: Product = field(default_factory=lambda: Product(warps=8))
     linear_gate: Product = field(default_factory=Product)
     feed_forward: Product = field(default_factory=lambda: Product(columns=32, warps=8))
@@ -103,9 +105,10 @@ class Table:
         """The entry for systems of up to this length; None if they take tiles."""
         return next((entry for entry in self.short if max_length <= entry.max_length), None)
 
-    def fused_for(self, max_length: int) -> FusedAttention | None:
-        """The same for attention fused with its projections."""
-        return next((entry for entry in self.fused_attention if max_length <= entry.max_length), None)
+    def fused_for(self, max_length: int, fusion: int) -> FusedAttention | None:
+        """The same for attention fused with its projections, at this level of fusion."""
+        entries = self.attention_half if fusion == 3 else self.fused_attention
+        return next((entry for entry in entries if max_length <= entry.max_length), None)
 
 
 _active = Table()

@@ -1,6 +1,6 @@
 """Compiles every kernel, as it is launched, for sm_80 and sm_90; needs no GPU. Prints registers, stack, shared memory.
 
-    python kernels/tests/compile_report.py [--arch 80 --arch 90] [--set quick|full] [--json]
+    python kernels/tests/compile_report.py [--arch 80 --arch 90] [--set attention|quick|full] [--json]
 
 The public functions run on CPU tensors with `JITFunction.run` replaced by a recorder, so that what is compiled is what
 the launchers pass: constants, warps, stages and the divisibility of strides. Never with TRITON_INTERPRET.
@@ -62,8 +62,10 @@ class Launch:
 
     def describe(self) -> str:
         sizes = [f"{name}={value}" for name, value in self.constants.items() if isinstance(value, int) and value != 0]
-        types = {kind[1:] for kind in self.signature.values() if kind[0] == "*"} - {"i32"}
-        return f"{'/'.join(sorted(types))} {' '.join(sizes)} warps={self.options.get('num_warps', 4)}"
+        return f"{' '.join(sizes)} warps={self.options.get('num_warps', 4)}"
+
+    def types(self) -> str:
+        return "/".join(sorted({kind[1:] for kind in self.signature.values() if kind[0] == "*"} - {"i32"}))
 
     def compile(self, arch: int) -> dict[str, object]:
         source = ASTSource(self.kernel, self.signature, self.constants, self.attributes)
@@ -71,8 +73,9 @@ class Launch:
         registers, stack = resources(compiled.asm["cubin"])
         shared = compiled.metadata.shared
         return {
-            "kernel": self.kernel.__name__.strip("_"), "arch": arch, "registers": registers, "stack_bytes": stack,
-            "shared_bytes": shared, "shared_limit": SHARED_LIMIT[arch], "launch": self.describe(),
+            "kernel": self.kernel.__name__.strip("_"), "types": self.types(), "arch": arch, "registers": registers,
+            "stack_bytes": stack, "shared_bytes": shared, "shared_limit": SHARED_LIMIT[arch],
+            "launch": self.describe(),
         }  # fmt: skip
 
 
@@ -123,7 +126,7 @@ QUICK = [
 FULL = [
     *QUICK,
     *[(384, 6, n, torch.bfloat16, 0, False, True) for n in (12, 64)],
-    *[(384, 6, n, torch.bfloat16, 3, False, True) for n in (12, 64)],
+    *[(384, 6, n, torch.bfloat16, fusion, False, True) for n in (12, 40) for fusion in (2, 3)],
     *[(384, 6, 20, torch.bfloat16, fusion, True, False) for fusion in (0, 1, 2, 3)],
     *[(256, 8, n, torch.bfloat16, 0, False, True) for n in (12, 29, 64, 512)],
     *[(256, 8, 29, torch.bfloat16, fusion, False, True) for fusion in (1, 2, 3)],
@@ -135,29 +138,33 @@ FULL = [
 ]
 
 
-def report(cases: list[tuple], archs: list[int]) -> list[dict[str, object]]:
-    """One line per distinct launch and architecture."""
+SETS = {"attention": [QUICK[0]], "quick": QUICK, "full": FULL}
+
+
+def report(cases: list[tuple], archs: list[int], only: str) -> list[dict[str, object]]:
+    """One line per architecture and distinct launch of the kernels whose name contains `only`."""
     with recorded() as launches:
         for case in cases:
             block(*case)
-    distinct = {launch.key(): launch for launch in launches}
+    distinct = {launch.key(): launch for launch in launches if only in launch.kernel.__name__}
     return [launch.compile(arch) for launch in distinct.values() for arch in archs]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--arch", type=int, action="append", choices=sorted(SHARED_LIMIT))
-    parser.add_argument("--set", choices=("quick", "full"), default="quick")
+    parser.add_argument("--set", choices=SETS, default="quick")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    lines = report(QUICK if arguments.set == "quick" else FULL, arguments.arch or sorted(SHARED_LIMIT))
+    only = "short" if arguments.set == "attention" else ""
+    lines = report(SETS[arguments.set], arguments.arch or sorted(SHARED_LIMIT), only)
     if arguments.json:
         print(json.dumps(lines))
         return
     for line in lines:
         print(
             f"{line['kernel']:24} sm_{line['arch']} {line['registers']:4} registers {line['stack_bytes']:6} B stack "
-            f"{line['shared_bytes']:7} B shared  {line['launch']}"
+            f"{line['shared_bytes']:7} B shared  {line['types']} {line['launch']}"
         )
 
 

@@ -62,8 +62,8 @@ def assert_no_worse_than_eager(
 ) -> None:
     """Outputs and all gradients of `ours` are as near to float64 as those of the oracle in the inputs' own type.
 
-    Nearness is the root mean square of the difference over that of the value. Slack: half as much again, and
-    half a unit in the last place, since sums run in another order.
+    Nearness is the root mean square of the difference over that of the value. Slack: half as much again, since sums
+    run in another order; half a unit in the last place of that type, and two of float32, which the kernels sum in.
     """
     dtype = inputs[0].dtype
     results = []
@@ -82,5 +82,5 @@ def assert_no_worse_than_eager(
             continue
         size = true.square().mean().sqrt() + 1e-30
         errors = [float((got.double() - true).square().mean().sqrt() / size) for got in (ours_, eager)]
-        limit = 1.5 * errors[1] + torch.finfo(dtype).eps / 2
+        limit = 1.5 * errors[1] + torch.finfo(dtype).eps / 2 + 2 * torch.finfo(torch.float32).eps
         assert errors[0] <= limit, f"result {number}: error {errors[0]:.2e}, eager's {errors[1]:.2e}"

@@ -85,7 +85,7 @@ def test_a_wide_residual_stream_with_narrow_weights(fusion):
         ((64, 3, 12, 0), "heads"),
         ((1024, 16, 12, 1), "up to 512"),
         ((448, 7, 12, 1), "two powers"),
-        ((64, 2, 100, 2), "up to 48 tokens; got 100: use level 1"),
+        ((64, 2, 100, 2), "short systems only; got up to 100 tokens: use level 1"),
     ],
 )
 def test_what_a_level_cannot_do_is_refused(sizes, message):
