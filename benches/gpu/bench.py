@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("--dry-run", action="store_true", help="tiny shapes on the CPU, to try the code")
     parser.add_argument("--only", action="append", choices=[*cases.SECTIONS, "sweep"], help="these sections alone")
     parser.add_argument("--sweep", action="store_true", help="also launch parameters, for configs.py")
+    parser.add_argument("--seconds", type=float, default=280, help="after these, blocks of further mixes are skipped")
     parser.add_argument("--out", type=Path, help="the CSV file")
     arguments = parser.parse_args()
     if not DRY_RUN and not torch.cuda.is_available():
@@ -38,7 +39,7 @@ def main() -> None:
     name = card_name(device).replace(" ", "-")
     path = arguments.out or ROOT / "benches" / "results" / f"gpu-{name}.csv"
     torch.manual_seed(0)
-    setting = cases.Setting(device, Results(path, device, triton.__version__), tiny=DRY_RUN)
+    setting = cases.Setting(device, Results(path, device, triton.__version__), tiny=DRY_RUN, seconds=arguments.seconds)
     chosen = arguments.only or [*cases.SECTIONS, *(["sweep"] if arguments.sweep else [])]
     for section in chosen:
         ({**cases.SECTIONS, "sweep": cases.sweep})[section](setting)

@@ -28,11 +28,12 @@ MIXES = {"qm9-like 3-29": (3, 29), "mp20-like 1-20": (1, 20), "geom-like 20-90":
 
 @dataclass
 class Setting:
-    """Where and how large; `tiny` for a dry run."""
+    """Where, how large (`tiny` for a dry run) and how long."""
 
     device: torch.device
     results: Results
     tiny: bool
+    seconds: float
     peaks: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -270,6 +271,9 @@ def block(setting: Setting) -> None:
     of, heads, width = weights(setting), setting.heads, setting.width
     backend = "aot_eager" if setting.tiny else "inductor"
     for name in MIXES:
+        if setting.results.elapsed() > setting.seconds:
+            setting.results.add("block", name, "skipped, out of time", "", "")
+            continue
         mix = setting.mix(name)
         modulation = 0.5 * setting.randn(len(mix.lengths), 6, width)
         x, mask = setting.randn(mix.tokens, width), mix.present_SL[:, None, None, :]
@@ -299,7 +303,7 @@ def add_blocks(
     """Forward and training times of blocks, speed against the compiled plain one, share of the matmul peak."""
     width = setting.width
     flops = 24 * width**2 * mix.tokens + 4 * width * int((mix.lengths.astype(np.int64) ** 2).sum())
-    case = f"{mix.lengths.min()}-{mix.lengths.max()}, {mix.tokens} tokens"
+    case = f"sizes {mix.lengths.min()}-{mix.lengths.max()}, {mix.tokens} tokens"
     forward, training = {}, {}
     for variant, (function, data) in variants.items():
         with torch.no_grad():

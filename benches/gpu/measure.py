@@ -34,6 +34,10 @@ class Results:
         self.writer = csv.writer(self.file)
         self.writer.writerow(COLUMNS)
 
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self.started
+
     def add(self, section: str, case: str, variant: str, value: float | str, unit: str) -> None:
         shown = f"{value:.4g}" if isinstance(value, float) else value
         self.writer.writerow([*self.common, section, case, variant, shown, unit])

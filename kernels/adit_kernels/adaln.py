@@ -36,7 +36,7 @@ def _normalise(v, inside, width, EPS: tl.constexpr):
     return centred * inverse, inverse
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens"])
 def _forward_kernel(
     x, y, gate, scale, shift, x_out, h, system, rows, tokens, width, gate_stride, scale_stride, shift_stride,
     GATE: tl.constexpr, NORM: tl.constexpr, HAS_ROWS: tl.constexpr, EPS: tl.constexpr,

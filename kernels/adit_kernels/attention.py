@@ -74,7 +74,7 @@ def _store_head(qkv, value, t, mask, part, head, HEADS: tl.constexpr, K: tl.cons
     tl.store(qkv + at, value.to(qkv.dtype.element_ty), mask=mask[:, None])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens"])
 def _short_forward(
     qkv, out, lse, offsets, system, tokens, scale,
     HEADS: tl.constexpr, K: tl.constexpr, QK_NORM: tl.constexpr, BLOCK: tl.constexpr, STEP: tl.constexpr,
@@ -97,7 +97,7 @@ def _short_forward(
         tl.store(lse + head.to(tl.int64) * tokens + t, norm, mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens"])
 def _short_backward(
     grad_out, qkv, lse, grad_qkv, offsets, system, tokens, scale, grad_scale,
     HEADS: tl.constexpr, K: tl.constexpr, QK_NORM: tl.constexpr, BLOCK: tl.constexpr, STEP: tl.constexpr,
@@ -133,7 +133,7 @@ def _reach(offsets, system, first, last):
     return tl.load(offsets + tl.load(system + first)), tl.load(offsets + tl.load(system + last) + 1)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens"])
 def _long_forward(
     qkv, out, lse, offsets, system, tokens, scale,
     HEADS: tl.constexpr, K: tl.constexpr, QK_NORM: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr,
@@ -166,7 +166,7 @@ def _long_forward(
     tl.store(lse + head.to(tl.int64) * tokens + t, top + tl.log2(total), mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens"])
 def _long_backward_queries(
     grad_out, qkv, out, lse, delta, grad_qkv, offsets, system, tokens, scale, grad_scale,
     HEADS: tl.constexpr, K: tl.constexpr, QK_NORM: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr,
@@ -199,7 +199,7 @@ def _long_backward_queries(
     _store_head(grad_qkv, _unit_rows_gradient(dq, q, q_inverse, QK_NORM), t, mask, 0, head, HEADS, K)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens"])
 def _long_backward_keys(
     grad_out, qkv, lse, delta, grad_qkv, offsets, system, tokens, scale, grad_scale,
     HEADS: tl.constexpr, K: tl.constexpr, QK_NORM: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr,
@@ -251,7 +251,7 @@ def attention_op(qkv: Tensor, offsets: Tensor, system: Tensor, max_length: int, 
     scale, _ = logit_scales(size, qk_norm)
     arguments = (qkv, out, lse, offsets, system, tokens, scale)
     if (short := table().short_for(max_length)) is not None:
-        step = short.block - max(max_length, 1) + 1
+        step = short.step(max_length)
         _short_forward[(triton.cdiv(tokens, step) * heads,)](
             *arguments, HEADS=heads, K=size, QK_NORM=qk_norm, BLOCK=short.block, STEP=step, num_warps=short.warps
         )
@@ -281,7 +281,7 @@ def attention_backward_op(
         return grad_qkv
     scales = logit_scales(size, qk_norm)
     if (short := table().short_for(max_length)) is not None:
-        step = short.block - max(max_length, 1) + 1
+        step = short.step(max_length)
         _short_backward[(triton.cdiv(tokens, step) * heads,)](
             grad_out, qkv, lse, grad_qkv, offsets, system, tokens, *scales,
             HEADS=heads, K=size, QK_NORM=qk_norm, BLOCK=short.block, STEP=step, num_warps=short.warps,

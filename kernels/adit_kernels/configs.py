@@ -47,6 +47,14 @@ class ShortAttention:
     block: int
     warps: int
 
+    def __post_init__(self) -> None:
+        if self.max_length > self.block:
+            raise ValueError(f"systems of {self.max_length} tokens do not fit a program of {self.block}")
+
+    def step(self, max_length: int) -> int:
+        """Tokens of the window in which a program's systems start, where no system is longer than `max_length`."""
+        return self.block - max(max_length, 1) + 1
+
 
 @dataclass(frozen=True)
 class FusedAttention(ShortAttention):

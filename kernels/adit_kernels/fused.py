@@ -15,7 +15,7 @@ from torch import Tensor
 
 from adit_kernels.adaln import EPSILON, load_row
 from adit_kernels.attention import first_system_token, logit_scales, softmax_base2, unit_rows
-from adit_kernels.configs import FusedAttention, table
+from adit_kernels.configs import FusedAttention, Product, table
 
 
 @triton.jit
@@ -134,7 +134,7 @@ def _attend(
     return tl.dot(p.to(dtype), v.to(dtype), input_precision="ieee")
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens"])
 def _adaln_linear(
     x, scale, shift, weight, bias, out, system, rows, tokens, outputs, scale_stride, shift_stride,
     GELU: tl.constexpr, HAS_ROWS: tl.constexpr, EPS: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr,
@@ -153,7 +153,7 @@ def _adaln_linear(
         tl.store(out + t.to(tl.int64)[:, None] * outputs + n[None, :], y.to(dtype), mask=mask[:, None])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens"])
 def _linear_gate(
     x, a, weight, bias, gate, out, system, rows, tokens, width, inputs, gate_stride,
     HAS_ROWS: tl.constexpr, TOKENS: tl.constexpr, COLUMNS: tl.constexpr, INNER: tl.constexpr,
@@ -171,7 +171,7 @@ def _linear_gate(
     _gated_store(out, x, y, bias, gate, t, row, mask, gate_stride, width, d)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens"])
 def _adaln_attention(
     x, scale, shift, weight, bias, out, offsets, system, rows, tokens, scale_stride, shift_stride, logit_scale,
     HEADS: tl.constexpr, K: tl.constexpr, QK_NORM: tl.constexpr, HAS_ROWS: tl.constexpr, EPS: tl.constexpr,
@@ -194,7 +194,7 @@ def _adaln_attention(
         tl.store(out + at, o.to(out.dtype.element_ty), mask=mask[:, None])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens"])
 def _attention_half(
     x, scale, shift, gate, qkv_weight, qkv_bias, out_weight, out_bias, out, offsets, system, rows, tokens,
     scale_stride, shift_stride, gate_stride, logit_scale,
@@ -228,7 +228,7 @@ def _attention_half(
             _gated_store(out, x, o1, out_bias, gate, t, row, mask, gate_stride, D0 + D1, d1)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens"])
 def _feed_forward_half(
     x, scale, shift, gate, up_weight, up_bias, down_weight, down_bias, out, system, rows, tokens, hidden,
     scale_stride, shift_stride, gate_stride, HAS_ROWS: tl.constexpr, EPS: tl.constexpr,
@@ -259,12 +259,19 @@ def pieces(width: int) -> tuple[int, int] | None:
     return (first, second) if second & (second - 1) == 0 and second not in (1, 2, 4, 8) else None
 
 
+def _check_steps(config: Product, columns: int, inner: int) -> None:
+    """The loops of these kernels have no remainders."""
+    if columns % config.columns or inner % config.inner:
+        raise ValueError(f"{config} does not divide a product of {columns} columns over {inner}")
+
+
 def adaln_linear(
     x: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, bias: Tensor, system: Tensor, rows: Tensor | None,
     gelu: bool,
 ) -> Tensor:  # fmt: skip
     tokens, width = x.shape
     outputs, config = weight.shape[0], table().adaln_linear
+    _check_steps(config, outputs, config.inner)
     out = weight.new_empty(tokens, outputs)
     d0, d1 = pieces(width)  # type: ignore[misc]
     if tokens > 0:
@@ -281,6 +288,7 @@ def linear_gate(
 ) -> Tensor:
     tokens, width = x.shape
     inputs, config = weight.shape[1], table().linear_gate
+    _check_steps(config, width, inputs)
     out = torch.empty_like(x)
     if tokens > 0:
         _linear_gate[(triton.cdiv(tokens, config.tokens) * (width // config.columns),)](
@@ -298,7 +306,7 @@ def adaln_attention(
     tokens, width = x.shape
     out = weight.new_empty(tokens, width)
     d0, d1 = pieces(width)  # type: ignore[misc]
-    step = config.block - max(max_length, 1) + 1
+    step = config.step(max_length)
     if tokens > 0:
         _adaln_attention[(triton.cdiv(tokens, step) * heads,)](
             x, scale, shift, weight, bias, out, offsets, system, rows, tokens, scale.stride(0), shift.stride(0),
@@ -317,7 +325,7 @@ def attention_half(
     tokens, width = x.shape
     out = torch.empty_like(x)
     d0, d1 = pieces(width)  # type: ignore[misc]
-    step = config.block - max(max_length, 1) + 1
+    step = config.step(max_length)
     if tokens > 0:
         _attention_half[(triton.cdiv(tokens, step),)](
             x, scale, shift, gate, qkv_weight, qkv_bias, out_weight, out_bias, out, offsets, system, rows, tokens,
@@ -335,6 +343,7 @@ def feed_forward_half(
 ) -> Tensor:  # fmt: skip
     tokens, width = x.shape
     config, out = table().feed_forward, torch.empty_like(x)
+    _check_steps(config, up_weight.shape[0], config.inner)
     d0, d1 = pieces(width)  # type: ignore[misc]
     if tokens > 0:
         _feed_forward_half[(triton.cdiv(tokens, config.tokens),)](

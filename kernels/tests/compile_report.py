@@ -42,11 +42,12 @@ class Launch:
         self.options = {name: kwargs.pop(name) for name in ("num_warps", "num_stages") if name in kwargs}
         values = dict(zip(names, args, strict=False)) | kwargs
         constant = {parameter.name for parameter in kernel.params if parameter.is_constexpr}
+        plain = {parameter.name for parameter in kernel.params if parameter.do_not_specialize}
         self.signature, self.constants, self.attributes = {}, {}, {}
         for position, name in enumerate(names):
             value = values[name]
             divisible = [["tt.divisibility", 16]]
-            if name in constant or value is None or (isinstance(value, int) and value == 1):
+            if name in constant or value is None or (name not in plain and isinstance(value, int) and value == 1):
                 self.signature[name], self.constants[name] = "constexpr", value
             elif isinstance(value, torch.Tensor):
                 self.signature[name], self.attributes[(position,)] = POINTERS[value.dtype], divisible
@@ -54,7 +55,7 @@ class Launch:
                 self.signature[name] = "fp32"
             else:
                 self.signature[name] = "i32"
-                if value % 16 == 0:
+                if name not in plain and value % 16 == 0:
                     self.attributes[(position,)] = divisible
 
     def key(self) -> str:

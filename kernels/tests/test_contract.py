@@ -1,5 +1,7 @@
 """What torch asks of a custom operator, of all of them; and that compiled code gives the same results."""
 
+from pathlib import Path
+
 import oracle
 import pytest
 import torch
@@ -76,3 +78,11 @@ def test_compiled_without_a_break(fusion):
         results.append([out, *(leaf.grad for leaf in leaves)])
     for eager, compiled in zip(*results, strict=True):
         torch.testing.assert_close(compiled, eager, rtol=1e-5, atol=1e-5)
+
+
+def test_the_readme_runs():
+    """On the CPU in place of the GPU that it names."""
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    names: dict[str, object] = {}
+    exec(text.split("```python\n")[1].split("```")[0].replace("cuda", "cpu"), names)
+    assert names["mixed"].shape == (46, 6, 64)
