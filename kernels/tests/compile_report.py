@@ -142,13 +142,13 @@ FULL = [
 SETS = {"attention": [QUICK[0]], "quick": QUICK, "full": FULL}
 
 
-def report(cases: list[tuple], archs: list[int], only: str) -> list[dict[str, object]]:
+def report(cases: list[tuple], archs: list[int], only: str) -> Iterator[dict[str, object]]:
     """One line per architecture and distinct launch of the kernels whose name contains `only`."""
     with recorded() as launches:
         for case in cases:
             block(*case)
     distinct = {launch.key(): launch for launch in launches if only in launch.kernel.__name__}
-    return [launch.compile(arch) for launch in distinct.values() for arch in archs]
+    yield from (launch.compile(arch) for launch in distinct.values() for arch in archs)
 
 
 def main() -> None:
@@ -160,12 +160,13 @@ def main() -> None:
     only = "short" if arguments.set == "attention" else ""
     lines = report(SETS[arguments.set], arguments.arch or sorted(SHARED_LIMIT), only)
     if arguments.json:
-        print(json.dumps(lines))
+        print(json.dumps(list(lines)))
         return
     for line in lines:
         print(
             f"{line['kernel']:24} sm_{line['arch']} {line['registers']:4} registers {line['stack_bytes']:6} B stack "
-            f"{line['shared_bytes']:7} B shared  {line['types']} {line['launch']}"
+            f"{line['shared_bytes']:7} B shared  {line['types']} {line['launch']}",
+            flush=True,
         )
 
 

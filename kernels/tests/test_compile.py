@@ -10,7 +10,7 @@ import pytest
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 STACK_LIMIT = {"feed_forward_half": 1024, "adaln_attention": 1024, "attention_half": 1024}
-"""Bytes a thread, for the fused kernels that keep whole rows in registers; 64 for all others, in 16-bit types."""
+"""Bytes a thread, for the fused kernels that keep whole rows in registers; 128 for all others, in 16-bit types."""
 
 
 def report(*arguments):
@@ -30,7 +30,7 @@ def check(lines):
         assert 0 < line["registers"] <= 255, line
         assert line["shared_bytes"] <= line["shared_limit"], line
         if line["types"] != "fp32":
-            assert line["stack_bytes"] <= STACK_LIMIT.get(line["kernel"], 64), line
+            assert line["stack_bytes"] <= STACK_LIMIT.get(line["kernel"], 128), line
 
 
 def test_attention_of_short_systems_on_both_cards():
