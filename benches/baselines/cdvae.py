@@ -227,7 +227,7 @@ class CDVAEDecoder(Baseline):
     def forward(
         self, fractional: Tensor, lattice: Tensor, numbers: Tensor, latent: Tensor, mask: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Fractional coordinates (B, N, 3), cells (B, 3, 3), atomic numbers less 1 (B, N), crystals' latent (B, 256)."""
+        """Fractional coordinates (B, N, 3), cells (B, 3, 3), atomic numbers less 1 (B, N), latent (B, 256)."""
         systems, atoms, _ = fractional.shape
         graph = build_graph(fractional, lattice, mask)
         latents = latent[:, None].expand(-1, atoms, -1)

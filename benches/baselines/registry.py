@@ -33,6 +33,8 @@ class Entry:
         guided: sampled with classifier-free guidance, which doubles the batch.
         pads: its published code pads the systems of a batch to one size.
         decoder: a network that is evaluated once at the end, or None.
+        masks: takes batches of mixed sizes.
+        meta: its operations can be counted without data.
     """
 
     name: str
@@ -48,6 +50,8 @@ class Entry:
     guided: bool = False
     pads: bool = True
     decoder: Callable[[], Baseline] | None = None
+    masks: bool = True
+    meta: bool = True
 
 
 def _adit(size: str, width: int, layers: int, heads: int, parameters: float, gflop: float) -> Entry:
@@ -81,7 +85,7 @@ BASELINES = (
     ),
     Entry(
         name="CDVAE", source="2110.06197", build=cdvae.CDVAEDecoder, parameters=2.35e6, gflop=40, gflop_atoms=10,
-        evaluations=(cdvae.STEPS,), systems=(CRYSTAL,), pads=False,
+        evaluations=(cdvae.STEPS,), systems=(CRYSTAL,), pads=False, meta=False,
     ),
     Entry(
         name="DiffCSP", source="2309.04475", build=diffcsp.DiffCSP, parameters=12.35e6, gflop=98, gflop_atoms=10,

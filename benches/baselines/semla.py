@@ -172,7 +172,7 @@ class SemlaFlow(Baseline):
         earlier_bonds: Tensor,
         mask: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Positions (B, N, 3), types (B, N, 14), bonds (B, N, N, 5), each also from an earlier evaluation; time (B,)."""
+        """Positions (B, N, 3), types (B, N, 14), bonds (B, N, N, 5), each also as predicted before; time (B,)."""
         systems, atoms, _ = positions.shape
         count = torch.full((systems,), atoms, device=types.device) if mask is None else mask.sum(1)
         own = torch.cat([self.size(count - 1), time[:, None].to(types.dtype)], -1)[:, None].expand(-1, atoms, -1)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cache
 
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from baselines.common import Baseline, mask_of, parameter_count, partners, reversed_pairs
 from baselines.geoldm import GeoLDMDecoder
 from baselines.registry import BASELINES, CRYSTAL, MOLECULE, Entry, select
+from baselines.timing import gflop
 
 NAMES = [entry.name for entry in BASELINES]
 SMALL = [entry.name for entry in BASELINES if entry.parameters < 5e7]
@@ -64,13 +65,11 @@ def test_parameters_are_as_published(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_flops_are_as_published(name: str) -> None:
     entry = entry_of(name)
-    systems = 8 if name == "CDVAE" else 64  # its graph follows the positions: no meta tensors
-    with torch.device("cpu" if name == "CDVAE" else "meta"):
-        network = entry.build()
-    inputs = network.inputs(torch.full((systems,), entry.gflop_atoms))
-    with FlopCounterMode(display=False) as counter:
-        network(**inputs)
-    assert counter.get_total_flops() * 64 / systems == pytest.approx(entry.gflop * 1e9, rel=0.1)
+    assert gflop(replace(entry, guided=False), entry.gflop_atoms) == pytest.approx(entry.gflop, rel=0.1)
+
+
+def test_guidance_doubles_the_flops() -> None:
+    assert gflop(entry_of("ADiT-S"), 10) == pytest.approx(2 * 28.6, rel=0.1)
 
 
 def test_decoder_of_geoldm_is_of_the_size_of_its_denoiser() -> None:
