@@ -67,25 +67,24 @@ def rows_of(entry: Entry, workload: Workload, bench: Bench) -> list[Row]:
     best = timer.best(published)
     decoding = decoding_seconds(entry, published, bench, sizes)
     torch.compiler.reset()
-    rows = []
-    for evaluations in entry.evaluations:
-        rows.append(
-            Row(
-                workload=workload.title,
-                network=entry.name if len(entry.evaluations) == 1 else f"{entry.name}, {evaluations} steps",
-                source=entry.source,
-                parameters=parameter_count(network),
-                gflop=gflop(entry, workload.mean(entry.hydrogens)),
-                evaluations=evaluations,
-                batch=published.batch,
-                milliseconds=1000 * published.seconds * published.batch,
-                decoding=SAMPLES * decoding,
-                seconds=SAMPLES * (published.seconds * evaluations + decoding),
-                best=str(best),
-                best_seconds=SAMPLES * (best.seconds * evaluations + decoding),
-                note=timer.note,
-            )
+    rows = [
+        Row(
+            workload=workload.title,
+            network=entry.name if len(entry.evaluations) == 1 else f"{entry.name}, {evaluations} steps",
+            source=entry.source,
+            parameters=parameter_count(network),
+            gflop=gflop(entry, workload.mean(entry.hydrogens)),
+            evaluations=evaluations,
+            batch=published.batch,
+            milliseconds=1000 * published.seconds * published.batch,
+            decoding=SAMPLES * decoding,
+            seconds=SAMPLES * (published.seconds * evaluations + decoding),
+            best=str(best),
+            best_seconds=SAMPLES * (best.seconds * evaluations + decoding),
+            note=timer.note,
         )
+        for evaluations in entry.evaluations
+    ]
     say(f"  {entry.name}: {rows[0].milliseconds:,.1f} ms per evaluation; {rows[0].seconds:,.0f} s, at best "
         f"{rows[0].best_seconds:,.0f} s")  # fmt: skip
     return rows

@@ -192,9 +192,8 @@ def plot(path: Path, points: Sequence[Point], against: str, about: dict[str, str
             label=name,
         )
     fixed = f"batch {some[0].batch}" if against == "atoms" else f"{some[0].atoms} atoms"
-    axes.set(
-        xscale="log", yscale="log", xlabel={"atoms": "atoms in a molecule", "batch": "molecules in a batch"}[against]
-    )
+    axes.set(xscale="log", yscale="log")
+    axes.set_xlabel({"atoms": "atoms in a molecule", "batch": "molecules in a batch"}[against])
     axes.set_ylabel(f"seconds for 10,000 samples, networks alone, {fixed}")
     ticks = sorted({getattr(point, against) for point in some})
     axes.set_xticks(ticks, [str(tick) for tick in ticks])

@@ -126,21 +126,25 @@ class Timer:
                 way = Way(batch=size, arrangement=arrangement)
                 if way == replace(published, seconds=way.seconds) or published.seconds * size > self.bench.patience:
                     continue
-                found = min(found, self.time(way, 1), key=lambda tried: tried.seconds)
-        compiled = self.compiled(replace(found, compiled=True))
-        found = min(found, compiled, key=lambda tried: tried.seconds)
+                found = min(found, self.attempt(way), key=lambda tried: tried.seconds)
+        found = min(found, self.attempt(replace(found, compiled=True)), key=lambda tried: tried.seconds)
         return min(published, self.time(found), key=lambda tried: tried.seconds) if found != published else published
 
-    def compiled(self, way: Way) -> Way:
-        """The same with torch.compile; infinitely slow, with a note, where that fails."""
+    def attempt(self, way: Way) -> Way:
+        """One run; infinitely slow where memory or torch.compile fails."""
         from torch._dynamo.exc import TorchDynamoException  # seconds to import
 
+        never = replace(way, seconds=float("inf"))
         try:
             return self.time(way, 1)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            return never
         except (TorchDynamoException, RuntimeError) as error:
+            if not way.compiled:
+                raise
             self.note = f"torch.compile fails ({type(error).__name__})"
-            torch.compiler.reset()
-            return way
+            return never
 
 
 def gflop(entry: Entry, atoms: int, systems: int = 64) -> float:
