@@ -5,7 +5,7 @@ OUT ?= out
 RUN = $(VENV)/bin/python
 SOURCES = $(shell find python rust -name '*.py' -o -name '*.rs' -o -name '*.toml' -o -name '*.js' -o -name '*.css' -o -name '*.safetensors' -o -name 'config.json') pyproject.toml Cargo.toml
 
-.PHONY: generate test test-slow lint bench train wheel clean
+.PHONY: generate test test-slow lint bench bench-baselines train wheel clean
 
 generate: $(VENV)/.installed  ## 100 molecules and 100 crystals from the weights in the wheel
 	$(VENV)/bin/adit-gen --system molecule --n 100 --out $(OUT)/molecules.sdf --report $(OUT)/molecules.html --overwrite
@@ -27,6 +27,9 @@ lint: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-test
 	$(RUN) -m pytest benches --benchmark-only
+
+bench-baselines: $(VENV)/.installed-test  ## adit beside EDM, DiffCSP, published ADiT and others, into docs/benchmarks.md
+	$(RUN) benches/bench_baselines.py --docs docs/benchmarks.md
 
 train: $(VENV)/.installed-test  ## the weights in the wheel, again: hours on two cores
 	$(VENV)/bin/adit-data prepare qm9

@@ -86,10 +86,10 @@ class EGNN(nn.Module):
 class EDM(Baseline):
     """The noise predictor: noisy positions and features, and time, to the noise in both."""
 
-    def __init__(self, features: int = FEATURES) -> None:
+    def __init__(self, features: int = FEATURES, width: int = 256, layers: int = 9) -> None:
         super().__init__()
         self.features = features
-        self.egnn = EGNN(features + 1, features + 1)
+        self.egnn = EGNN(features + 1, features + 1, width, layers)
         self.blocks = self.egnn.blocks
 
     def forward(self, positions: Tensor, types: Tensor, time: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
