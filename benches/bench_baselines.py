@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import gc
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -90,12 +90,12 @@ def rows_of(entry: Entry, workload: Workload, bench: Bench) -> list[Row]:
     return rows
 
 
-def decoding_seconds(entry: Entry, published: Way, bench: Bench, sizes: object) -> float:
+def decoding_seconds(entry: Entry, published: Way, bench: Bench, sizes: Callable[[int], torch.Tensor]) -> float:
     """Of one sample; 0 without a decoder."""
     if entry.decoder is None:
         return 0.0
     plain = replace(entry, build=entry.decoder, decoder=None, guided=False)
-    return Timer(bench, plain, build(plain, bench), sizes).time(published).seconds  # type: ignore[arg-type]
+    return Timer(bench, plain, build(plain, bench), sizes).time(published).seconds
 
 
 def our_row(generator: Generator, workload: Workload, bench: Bench, seconds: float, most: int) -> Row:

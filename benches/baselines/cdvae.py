@@ -255,8 +255,8 @@ class CDVAEDecoder(Baseline):
         """Random crystals of 15 cubic Angstrom an atom, nearly cubic."""
         draw, mask = Draw(seed, self.place), mask_of(sizes, self.place["device"])
         systems, atoms = len(sizes), int(sizes.max())
-        edge = (15.0 * sizes.to(**self.place)) ** (1 / 3)  # type: ignore[call-overload]
-        cells = (torch.eye(3, **self.place) + 0.1 * draw.normal(systems, 3, 3)) * edge[:, None, None]  # type: ignore[call-overload]
+        edge = (15.0 * sizes.to(**self.place)) ** (1 / 3)
+        cells = (torch.eye(3, **self.place) + 0.1 * draw.normal(systems, 3, 3)) * edge[:, None, None]
         return {
             "fractional": draw.uniform(systems, atoms, 3),
             "lattice": cells,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,7 @@ class Baseline(nn.Module, ABC):
         raise NotImplementedError(f"{type(self).__name__} is not sampled with guidance")
 
     @property
-    def place(self) -> dict[str, object]:
+    def place(self) -> dict[str, Any]:
         """Device and dtype of the weights, as keyword arguments."""
         first = next(self.parameters())
         return {"device": first.device, "dtype": first.dtype}
@@ -41,28 +42,28 @@ class Baseline(nn.Module, ABC):
 class Draw:
     """Random tensors of one seed, made on the CPU, so that they are the same on every device."""
 
-    def __init__(self, seed: int, place: dict[str, object]) -> None:
+    def __init__(self, seed: int, place: dict[str, Any]) -> None:
         self.generator, self.place = torch.Generator().manual_seed(seed), place
 
     def normal(self, *shape: int) -> Tensor:
-        return torch.randn(*shape, generator=self.generator).to(**self.place)  # type: ignore[call-overload]
+        return torch.randn(*shape, generator=self.generator).to(**self.place)
 
     def uniform(self, *shape: int) -> Tensor:
-        return torch.rand(*shape, generator=self.generator).to(**self.place)  # type: ignore[call-overload]
+        return torch.rand(*shape, generator=self.generator).to(**self.place)
 
     def integers(self, low: int, high: int, *shape: int) -> Tensor:
-        return torch.randint(low, high, shape, generator=self.generator).to(self.place["device"])  # type: ignore[arg-type]
+        return torch.randint(low, high, shape, generator=self.generator).to(self.place["device"])
 
     def one_hot(self, classes: int, *shape: int) -> Tensor:
         hot = nn.functional.one_hot(self.integers(0, classes, *shape), classes)
-        return hot.to(**self.place)  # type: ignore[call-overload]
+        return hot.to(**self.place)
 
 
-def mask_of(sizes: Tensor, device: object) -> Tensor | None:
+def mask_of(sizes: Tensor, device: torch.device) -> Tensor | None:
     """(B, N) True for real atoms, or None if all systems are of one size and nothing is padded."""
     if bool((sizes == sizes[0]).all()):
         return None
-    return (torch.arange(int(sizes.max())) < sizes[:, None]).to(device)  # type: ignore[call-overload]
+    return (torch.arange(int(sizes.max())) < sizes[:, None]).to(device)
 
 
 def mlp(*widths: int, last: bool = False) -> nn.Sequential:
@@ -101,16 +102,16 @@ def centred(x_BN3: Tensor, mask_BN: Tensor | None) -> Tensor:
     return masked(x_BN3 - masked_mean(x_BN3, mask_BN), mask_BN)
 
 
-def partners(atoms: int, device: object) -> Tensor:
+def partners(atoms: int, device: torch.device) -> Tensor:
     """(N, N - 1): the other atoms of each."""
-    index = torch.arange(max(atoms - 1, 0), device=device).expand(atoms, -1)  # type: ignore[arg-type]
-    return index + (index >= torch.arange(atoms, device=device)[:, None])  # type: ignore[arg-type]
+    index = torch.arange(max(atoms - 1, 0), device=device).expand(atoms, -1)
+    return index + (index >= torch.arange(atoms, device=device)[:, None])
 
 
-def reversed_pairs(atoms: int, device: object) -> Tensor:
+def reversed_pairs(atoms: int, device: torch.device) -> Tensor:
     """(N (N - 1),): where pair (j, i) stands among the flattened pairs (i, j) of `partners`."""
     other = partners(atoms, device)
-    own = torch.arange(atoms, device=device)[:, None]  # type: ignore[arg-type]
+    own = torch.arange(atoms, device=device)[:, None]
     return (other * (atoms - 1) + own - (own > other).long()).flatten()
 
 

@@ -7,6 +7,8 @@ embeds nothing but features and time to a linear layer; coordinates move by at m
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -103,7 +105,7 @@ class EDM(Baseline):
         return {**made, "time": Draw(seed + 1, self.place).uniform(len(sizes))}
 
 
-def noisy_molecules(sizes: Tensor, features: int, seed: int, place: dict[str, object]) -> dict[str, Tensor | None]:
+def noisy_molecules(sizes: Tensor, features: int, seed: int, place: dict[str, Any]) -> dict[str, Tensor | None]:
     """Centred normal positions (B, N, 3), normal types (B, N, features), and the mask."""
     draw, mask = Draw(seed, place), mask_of(sizes, place["device"])
     systems, atoms = len(sizes), int(sizes.max())

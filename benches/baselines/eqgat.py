@@ -193,7 +193,7 @@ class EQGATDiff(Baseline):
         return {
             "positions": centred(draw.normal(systems, atoms, 3), mask),
             "types": draw.one_hot(TYPES, systems, atoms),
-            "bonds": nn.functional.one_hot(upper + upper.mT, BONDS).to(**self.place),  # type: ignore[call-overload]
+            "bonds": nn.functional.one_hot(upper + upper.mT, BONDS).to(**self.place),
             "time": draw.uniform(systems),
             "mask": mask,
         }

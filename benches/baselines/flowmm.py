@@ -46,7 +46,7 @@ class FlowMMLayer(CSPLayer):
         super().__init__(width, width + 3 + 6 + 6 * FREQUENCIES, itself=False)
         self.count = nn.Linear(MOST_ATOMS, width, bias=False)
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         h_BNF: Tensor,
         edge_BNPK: Tensor,

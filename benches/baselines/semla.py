@@ -198,7 +198,7 @@ class SemlaFlow(Baseline):
         made: dict[str, Tensor | None] = {"time": draw.uniform(systems), "mask": mask}
         for prefix in ("", "earlier_"):
             upper = draw.integers(0, BONDS, systems, atoms, atoms).triu(1)
-            hot = nn.functional.one_hot(upper + upper.mT, BONDS).to(**self.place)  # type: ignore[call-overload]
+            hot = nn.functional.one_hot(upper + upper.mT, BONDS).to(**self.place)
             made[f"{prefix}positions"] = centred(draw.normal(systems, atoms, 3), mask)
             made[f"{prefix}types"] = draw.one_hot(ELEMENTS, systems, atoms)
             made[f"{prefix}bonds"] = hot

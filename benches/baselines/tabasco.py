@@ -45,8 +45,8 @@ class Tabasco(Baseline):
         self.blocks = nn.ModuleList(TabascoLayer(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         options = {"dropout": 0.0, "activation": "gelu", "batch_first": True, "norm_first": True}
-        self.cross_positions = nn.TransformerDecoderLayer(width, heads, 4 * width, **options)  # type: ignore[arg-type]
-        self.cross_types = nn.TransformerDecoderLayer(width, heads, 4 * width, **options)  # type: ignore[arg-type]
+        self.cross_positions = nn.TransformerDecoderLayer(width, heads, 4 * width, **options)
+        self.cross_types = nn.TransformerDecoderLayer(width, heads, 4 * width, **options)
         self.out_positions = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 3, bias=False))
         self.out_types = mlp(width, width, ELEMENTS)
 

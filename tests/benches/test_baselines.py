@@ -10,11 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from baselines.adit_usual import PublishedDecoder
 from baselines.common import Baseline, mask_of, parameter_count, partners, reversed_pairs
 from baselines.geoldm import GeoLDMDecoder
 from baselines.registry import BASELINES, CRYSTAL, MOLECULE, Entry, select
 from baselines.timing import gflop
 
+CPU = torch.device("cpu")
 NAMES = [entry.name for entry in BASELINES]
 SMALL = [entry.name for entry in BASELINES if entry.parameters < 5e7]
 EQUIVARIANT = [entry.name for entry in BASELINES if entry.equivariant]
@@ -169,6 +171,24 @@ def test_shift_on_the_torus(name: str) -> None:
     assert (run(network, changed(inputs, fractional=moved))["types"] - out["types"]).abs().max() > 1e-6
 
 
+@pytest.mark.parametrize("name", SMALL)
+def test_bfloat16_products(name: str) -> None:
+    """As timed where the hardware has them; CPUs without them emulate."""
+    network = entry_of(name).build().eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = run(network, network.inputs(torch.tensor([3, 2])))
+    assert all(value.isfinite().all() for value in out.values())
+
+
+@pytest.mark.parametrize("decoder", [GeoLDMDecoder, PublishedDecoder])
+def test_decoders_ignore_padding(decoder: type[Baseline]) -> None:
+    torch.manual_seed(0)
+    network = decoder().eval().double()
+    inputs = network.inputs(torch.tensor([3, 2]))
+    alone = {k: None if k == "mask" or v is None else v[1:, :2] for k, v in inputs.items()}
+    close(run(network, inputs)["positions"][1:, :2], run(network, alone)["positions"])
+
+
 def test_gradients_reach_every_parameter_of_edm() -> None:
     network = entry_of("EDM").build()
     out = network(**network.inputs(torch.tensor([4, 3])))
@@ -191,14 +211,14 @@ def test_guidance_doubles_the_batch() -> None:
 
 
 def test_pairs() -> None:
-    other = partners(4, "cpu")
+    other = partners(4, CPU)
     assert [sorted(row) for row in other.tolist()] == [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]
     own = torch.arange(4)[:, None].expand_as(other).flatten()
-    back = reversed_pairs(4, "cpu")
+    back = reversed_pairs(4, CPU)
     assert (own[back] == other.flatten()).all() and (other.flatten()[back] == own).all()
-    assert partners(1, "cpu").shape == (1, 0) and partners(0, "cpu").shape == (0, 0)
-    assert mask_of(torch.tensor([2, 2]), "cpu") is None
-    assert mask_of(torch.tensor([1, 2]), "cpu").tolist() == [[True, False], [True, True]]
+    assert partners(1, CPU).shape == (1, 0) and partners(0, CPU).shape == (0, 0)
+    assert mask_of(torch.tensor([2, 2]), CPU) is None
+    assert mask_of(torch.tensor([1, 2]), CPU).tolist() == [[True, False], [True, True]]
 
 
 def test_unknown_baseline_is_refused_with_the_known_ones() -> None:
