@@ -6,7 +6,7 @@ GPU_PYTHON ?= $(PYTHON)
 RUN = $(VENV)/bin/python
 SOURCES = $(shell find python rust -name '*.py' -o -name '*.rs' -o -name '*.toml' -o -name '*.js' -o -name '*.css' -o -name '*.safetensors' -o -name 'config.json') pyproject.toml Cargo.toml
 
-.PHONY: generate test test-slow lint bench bench-gpu train wheel clean
+.PHONY: generate test test-slow lint bench bench-gpu bench-baselines train wheel clean
 
 generate: $(VENV)/.installed  ## 100 molecules and 100 crystals from the weights in the wheel
 	$(VENV)/bin/adit-gen --system molecule --n 100 --out $(OUT)/molecules.sdf --report $(OUT)/molecules.html --overwrite
@@ -33,6 +33,9 @@ bench: $(VENV)/.installed-test
 
 bench-gpu:  ## the kernels on this GPU; needs a Python with torch and triton only; ARGS=--sweep tunes
 	$(GPU_PYTHON) benches/gpu/bench.py $(ARGS)
+
+bench-baselines: $(VENV)/.installed-test  ## adit beside EDM, DiffCSP, published ADiT and others, into docs/benchmarks.md
+	$(RUN) benches/bench_baselines.py --docs docs/benchmarks.md
 
 train: $(VENV)/.installed-test  ## the weights in the wheel, again: hours on two cores
 	$(VENV)/bin/adit-data prepare qm9
