@@ -24,7 +24,7 @@ T = TypeVar("T", bound=SystemLike)
 
 
 class StructureMatcher:
-    """Compares crystals as pymatgen's class of this name does, some hundred times faster.
+    """Compares crystals as pymatgen's class of this name does, a hundred times faster.
 
     Both cells are reduced, scaled to the same volume per atom, and laid over each other in all ways
     that the tolerances allow; then atoms of the same element are paired with the least sum of squared

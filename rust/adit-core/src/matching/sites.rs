@@ -153,7 +153,7 @@ impl Sites {
             self.partners(reduced, pairing)?;
             // What is left of one kind about its own mean is no more than about the mean of all.
             let (squared, _) = left_over(&self.chosen[start..]);
-            if squared > most_squared || spread(&self.chosen) > 2.0 * limit.max / normalization {
+            if squared > most_squared || is_spread(&self.chosen, 2.0 * limit.max / normalization) {
                 return None;
             }
         }
@@ -190,19 +190,21 @@ fn left_over(vectors: &[Vec3]) -> (f64, f64) {
     vectors.iter().fold((0.0, 0.0), |(sum, most), vector| {
         let left = cell::sub(vector, &mean);
         let squared = cell::dot(&left, &left);
-        (sum + squared, f64::max(most, squared))
+        (sum + squared, if squared > most { squared } else { most })
     })
 }
 
-/// The longest edge of the box around the vectors: two of them are so far apart at least.
-fn spread(vectors: &[Vec3]) -> f64 {
-    let extent = |axis: usize| {
-        let (low, high) = vectors
-            .iter()
-            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v[axis]), high.max(v[axis])));
-        high - low
-    };
-    (0..3).map(extent).fold(0.0, f64::max)
+/// Two of the vectors are further apart than `limit` in one coordinate alone.
+fn is_spread(vectors: &[Vec3], limit: f64) -> bool {
+    limit.is_finite()
+        && (0..3).any(|axis| {
+            let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
+            for vector in vectors {
+                low = if vector[axis] < low { vector[axis] } else { low };
+                high = if vector[axis] > high { vector[axis] } else { high };
+            }
+            high - low > limit
+        })
 }
 
 /// The shortest image of a vector, and its square.
