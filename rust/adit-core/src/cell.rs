@@ -178,7 +178,7 @@ fn shorten_by_plane(rows: &mut Matrix, transform: &mut Transform, k: usize) -> O
 ///
 /// `rows[k]` is a lattice vector where `periodic[k]`, else a unit vector at right angles to all
 /// others. The lattice vectors are Minkowski reduced: `rows[k] = transform[k] @ cell` there.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Frame {
     pub rows: Matrix,
     pub dual: Matrix,

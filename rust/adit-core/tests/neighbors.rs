@@ -1,6 +1,18 @@
 use adit_core::cell::{self, Matrix, Vec3};
-use adit_core::neighbors::{Algorithm, neighbor_list};
+use adit_core::error::Result;
+use adit_core::neighbors::{self, Algorithm, Pairs, Quantities, Search};
 use proptest::prelude::*;
+
+fn neighbor_list(
+    points: &[Vec3],
+    given: &Matrix,
+    periodic: [bool; 3],
+    cutoff: f64,
+    half: bool,
+    algorithm: Algorithm,
+) -> Result<Pairs> {
+    neighbors::neighbor_list(points, given, periodic, &Search { cutoff, half, algorithm, quantities: Quantities::ALL })
+}
 
 fn points(most: usize) -> impl Strategy<Value = Vec<Vec3>> {
     prop::collection::vec(prop::array::uniform3(-12.0..12.0f64), 0..most)

@@ -21,6 +21,7 @@ fn version() -> &'static str {
 fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(version, module)?)?;
     module.add_function(wrap_pyfunction!(neighbors::neighbor_list, module)?)?;
+    module.add_function(wrap_pyfunction!(neighbors::neighbor_list_batch, module)?)?;
     module.add_function(wrap_pyfunction!(distances::min_distances, module)?)?;
     module.add_function(wrap_pyfunction!(pack::gather, module)?)?;
     module.add_function(wrap_pyfunction!(pack::gather_padded, module)?)?;

@@ -5,7 +5,7 @@ use numpy::{PyArray1, PyArray2, PyArray3};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
-use crate::arrays::{self, Input, Real, invalid};
+use crate::arrays::{self, Input, Real, detached, invalid};
 
 #[pyfunction]
 #[pyo3(signature = (cells, threads=None))]
@@ -41,18 +41,12 @@ pub fn spacegroups<'py>(
     let offsets: Input<i64> = Input::new("offsets", offsets, &[None])?;
     let symprec = length("symprec", symprec, 0.01)?;
     let (numbers, offsets, threads) = (numbers.flat(), offsets.flat(), arrays::threads(threads)?);
-    macro_rules! detached {
-        ($positions:expr, $cells:expr) => {{
-            let crystals = Crystals { numbers, positions: $positions.rows(), cells: $cells.matrices(), offsets };
-            py.detach(|| symmetry::spacegroups(&crystals, symprec, threads))
-        }};
-    }
-    let result = match (&positions, &cells) {
-        (Real::Double(positions), Real::Double(cells)) => detached!(positions, cells),
-        (Real::Double(positions), Real::Single(cells)) => detached!(positions, cells),
-        (Real::Single(positions), Real::Double(cells)) => detached!(positions, cells),
-        (Real::Single(positions), Real::Single(cells)) => detached!(positions, cells),
-    };
+    let result = detached!(
+        py,
+        positions,
+        cells,
+        symmetry::spacegroups(&Crystals { numbers, positions, cells, offsets }, symprec, threads)
+    );
     Ok(arrays::vector(py, result.map_err(invalid)?))
 }
 
