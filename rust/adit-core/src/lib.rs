@@ -15,6 +15,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bonds;
 pub mod cell;
 pub mod distances;
 pub mod error;
