@@ -1,10 +1,13 @@
 //! Bonds, bond orders and formal charges from elements and positions.
 
 mod assign;
+pub mod checks;
 pub mod contacts;
 pub mod elements;
 pub mod lengths;
 mod model;
+mod plan;
+pub mod sdf;
 mod solve;
 mod surroundings;
 
@@ -65,17 +68,21 @@ pub struct Workspace {
 /// too many atoms are within reach of each other.
 pub fn infer(numbers: &[u8], positions: &[Vec3], charge: Option<i32>, work: &mut Workspace) -> Result<Bonds> {
     pack::check_atoms(numbers.len(), positions.len())?;
-    check(numbers, positions, 0)?;
+    check(numbers, positions)?;
+    infer_checked(numbers, positions, charge, work)
+}
+
+fn infer_checked(numbers: &[u8], positions: &[Vec3], charge: Option<i32>, work: &mut Workspace) -> Result<Bonds> {
     work.model.build(numbers, positions)?;
     work.assigner.assign(&work.model, charge);
     Ok(collect(&work.model, &work.assigner, charge))
 }
 
-fn check(numbers: &[u8], positions: &[Vec3], first: usize) -> Result<()> {
+fn check(numbers: &[u8], positions: &[Vec3]) -> Result<()> {
     if let Some(atom) = numbers.iter().position(|&number| !(1..=elements::MAX_NUMBER).contains(&number)) {
         return Err(Error::entry(
             "numbers",
-            first + atom,
+            atom,
             format!("be an atomic number, 1 to {}", elements::MAX_NUMBER),
             numbers[atom],
             "Leave dummy atoms out",
@@ -84,7 +91,7 @@ fn check(numbers: &[u8], positions: &[Vec3], first: usize) -> Result<()> {
     if let Some(atom) = positions.iter().position(|p| p.iter().any(|x| !(x.abs() <= MAX_COORDINATE))) {
         return Err(Error::entry(
             "positions",
-            first + atom,
+            atom,
             format!("be finite and within {MAX_COORDINATE:e} Angstrom of the origin"),
             format!("{:?}", positions[atom]),
             "Correct the positions, or leave the molecule out",
@@ -161,7 +168,8 @@ fn root(parent: &mut [u32], mut atom: u32) -> u32 {
 }
 
 /// # Errors
-/// As [`infer`] (an entry is named by its place in the flat arrays), and if offsets or charges do not fit.
+/// As [`infer`] (an entry is named by its place in the flat arrays), and if offsets or charges do not
+/// fit.
 pub fn infer_batch(
     numbers: &[u8],
     positions: &[Vec3],
@@ -169,15 +177,64 @@ pub fn infer_batch(
     charges: Option<&[i32]>,
     thread_count: Option<usize>,
 ) -> Result<Vec<Bonds>> {
+    for_each(numbers, positions, offsets, charges, thread_count, |_, _, _, bonds| Ok(bonds))
+}
+
+/// The failed [`checks::failures`] of each molecule.
+///
+/// # Errors
+/// As [`infer_batch`].
+pub fn check_batch(
+    numbers: &[u8],
+    positions: &[Vec3],
+    offsets: &[i64],
+    charges: Option<&[i32]>,
+    thread_count: Option<usize>,
+) -> Result<Vec<u32>> {
+    for_each(numbers, positions, offsets, charges, thread_count, |_, numbers, positions, bonds| {
+        Ok(checks::check(numbers, positions, &bonds))
+    })
+}
+
+/// An SDF record of each molecule, with its title and data items, and its [`flags`].
+///
+/// # Errors
+/// As [`infer_batch`] and [`sdf::record`], and if titles or items do not fit.
+pub fn sdf_batch(
+    numbers: &[u8],
+    positions: &[Vec3],
+    offsets: &[i64],
+    (titles, items): (&[String], &[String]),
+    charges: Option<&[i32]>,
+    thread_count: Option<usize>,
+) -> Result<Vec<(String, u32)>> {
+    pack::check_systems("titles", titles.len(), offsets)?;
+    pack::check_systems("items", items.len(), offsets)?;
+    for_each(numbers, positions, offsets, charges, thread_count, |k, numbers, positions, bonds| {
+        sdf::record(&titles[k], numbers, positions, &bonds, &items[k]).map(|text| (text, bonds.flags))
+    })
+}
+
+/// In parallel, with the place of the molecule, its atoms and its bonds.
+fn for_each<T: Send>(
+    numbers: &[u8],
+    positions: &[Vec3],
+    offsets: &[i64],
+    charges: Option<&[i32]>,
+    thread_count: Option<usize>,
+    then: impl Fn(usize, &[u8], &[Vec3], Bonds) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
     pack::check_atoms(numbers.len(), positions.len())?;
     pack::check_offsets(offsets, positions.len())?;
     if let Some(charges) = charges {
         pack::check_systems("charges", charges.len(), offsets)?;
     }
-    check(numbers, positions, 0)?;
+    check(numbers, positions)?;
     let one = |work: &mut Workspace, k: usize| {
         let atoms = offsets[k] as usize..offsets[k + 1] as usize;
-        infer(&numbers[atoms.clone()], &positions[atoms], charges.map(|charges| charges[k]), work)
+        let (numbers, positions) = (&numbers[atoms.clone()], &positions[atoms]);
+        let bonds = infer_checked(numbers, positions, charges.map(|charges| charges[k]), work)?;
+        then(k, numbers, positions, bonds)
     };
     let count = offsets.len() - 1;
     threads::run(thread_count, || {

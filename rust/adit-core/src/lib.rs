@@ -21,6 +21,7 @@ pub mod distances;
 pub mod error;
 pub mod neighbors;
 pub mod pack;
+pub mod stability;
 pub mod symmetry;
 pub mod threads;
 

@@ -8,6 +8,10 @@ use super::solve::{Edge, Node, Solution, Solver};
 
 /// What one elementary charge of the whole molecule costs where the total is not given.
 const TOTAL_CHARGE: i32 = 500;
+/// What it may cost a component to come nearer to a charge that is given, in the first attempt...
+const PER_CHARGE: i32 = 12_000;
+/// ... and in the last.
+const UNBOUNDED: i32 = 1 << 29;
 /// The search for a total charge looks so far beyond the way from the cheapest to the wanted.
 const MARGIN: i32 = 4;
 /// Wanted charges further from the cheapest than this are not sought.
@@ -25,6 +29,9 @@ pub struct Assigner {
     solver: Solver,
     base: Vec<u8>,
     valences: Vec<u8>,
+    found: Vec<u8>,
+    /// Of the cheapest answers, one for each component.
+    costs: Vec<i32>,
     /// Undecided edges, those of one component together; component k is `starts[k]..starts[k + 1]`.
     undecided: Vec<u32>,
     starts: Vec<usize>,
@@ -46,18 +53,25 @@ impl Assigner {
     pub fn assign(&mut self, model: &Model, charge: Option<i32>) {
         self.begin(model);
         self.cut = false;
+        self.costs.clear();
         for component in 0..self.starts.len() - 1 {
             self.load(model, component);
-            let (solutions, cut) = self.solver.solve(&self.nodes, &self.edges, false);
-            self.cut |= cut;
-            if let Some(best) = solutions.first() {
-                self.take(component, best);
+            let cost = self.solver.cheapest(&self.nodes, &self.edges, &mut self.found);
+            self.costs.push(cost);
+            self.cut |= self.solver.cut;
+            let edges = &self.undecided[self.starts[component]..self.starts[component + 1]];
+            for (&k, &order) in edges.iter().zip(&self.found) {
+                self.orders[k as usize] = order;
             }
         }
         self.settle(model);
         let total: i32 = self.states.iter().map(|state| i32::from(state.charge)).sum();
         if total != charge.unwrap_or(0) {
-            self.recharge(model, total, charge);
+            // A dearer answer is worth at most what it saves; a charge that is given has to be met.
+            let bound = if charge.is_none() { TOTAL_CHARGE.saturating_mul(total.abs()) } else { PER_CHARGE };
+            if !self.recharge(model, total, charge, bound) && charge.is_some() {
+                self.recharge(model, total, charge, UNBOUNDED);
+            }
         }
     }
 
@@ -136,13 +150,14 @@ impl Assigner {
     }
 
     /// The cheapest answer with the wanted charge; where none is given, the cheapest if each charge
-    /// of the whole molecule costs [`TOTAL_CHARGE`]. All stays as it is if there is none.
-    fn recharge(&mut self, model: &Model, total: i32, wanted: Option<i32>) {
+    /// of the whole molecule costs [`TOTAL_CHARGE`]. Each component may become dearer by `bound`.
+    /// False, and all stays as it is, if there is no such answer.
+    fn recharge(&mut self, model: &Model, total: i32, wanted: Option<i32>, bound: i32) -> bool {
         let shift = wanted.unwrap_or(0) - total;
         if shift.abs() > MAX_SHIFT {
-            return;
+            return false;
         }
-        let parts = self.parts(model);
+        let parts = self.parts(model, bound);
         let (low, high) = (shift.min(0) - MARGIN, shift.max(0) + MARGIN);
         let width = (high - low + 1) as usize;
         let mut costs = vec![i32::MAX; width];
@@ -158,7 +173,7 @@ impl Assigner {
             None => reached.min_by_key(|&place| price(place)),
         };
         let Some(mut place) = best.filter(|&place| wanted.is_none() || place == (shift - low) as usize) else {
-            return;
+            return false;
         };
         let mut chosen = vec![0; parts.len()];
         for (k, part) in parts.iter().enumerate().rev() {
@@ -175,20 +190,24 @@ impl Assigner {
         for (part, &choice) in parts.iter().zip(&chosen) {
             self.set_states(model, part, &part.choices[choice]);
         }
+        true
     }
 
     /// All that can be had with more than one charge.
-    fn parts(&mut self, model: &Model) -> Vec<Part> {
+    fn parts(&mut self, model: &Model, bound: i32) -> Vec<Part> {
         let mut parts = Vec::new();
         let mut inside = vec![false; model.numbers.len()];
         for component in 0..self.starts.len() - 1 {
             self.load(model, component);
             self.members.iter().for_each(|&atom| inside[atom as usize] = true);
-            let (mut choices, cut) = self.solver.solve(&self.nodes, &self.edges, true);
-            self.cut |= cut;
+            let bound = self.costs[component].saturating_add(bound);
+            let mut choices = self.solver.by_charge(&self.nodes, &self.edges, bound);
+            self.cut |= self.solver.cut;
             choices.sort_by_key(|choice| (choice.cost, choice.charge));
             choices.truncate(usize::from(u8::MAX) - 1);
-            parts.push(Part { component: Some(component), atom: 0, choices });
+            if !choices.is_empty() {
+                parts.push(Part { component: Some(component), atom: 0, choices });
+            }
         }
         for atom in (0..inside.len()).filter(|&atom| !inside[atom]) {
             let options = model.kinds[atom].options(self.valences[atom]).enumerate();

@@ -4,18 +4,19 @@
 //! partial solution is known by the valences used so far of the atoms that are begun and not
 //! finished (their number stays at 2 or 3 along chains and fused rings). Of partial solutions that
 //! agree in this only the cheapest is kept, so the answer is exact, and the work linear in the number
-//! of atoms. Two limits keep dense clumps bounded, and are reported: at most [`SLOTS`] open
-//! atoms, and at most [`BEAM`] partial solutions.
+//! of atoms. Two limits keep dense clumps bounded, and are reported: at most [`SLOTS`] open atoms,
+//! and at most [`BEAM`] partial solutions. No cost is negative, so that partial solutions beyond a
+//! bound can be dropped without loss.
 
 use super::elements::{FORBIDDEN, Kind, State};
+use super::plan::{FREE, Plan, Step};
 
 /// Atoms that can be open at a time.
-const SLOTS: usize = 30;
+pub const SLOTS: usize = 30;
 /// Partial solutions that are kept.
-const BEAM: usize = 600;
+const BEAM: usize = 150;
 const BITS: usize = 4;
 const CHARGE_SHIFT: usize = 120;
-const FREE: u8 = u8::MAX;
 
 /// An atom with undecided contacts.
 #[derive(Debug, Clone, Copy)]
@@ -29,12 +30,12 @@ pub struct Node {
 
 impl Node {
     fn cost(&self, state: State) -> i32 {
-        state.cost
-            + match state.charge.signum() {
-                1 => self.extra[0],
-                -1 => self.extra[1],
-                _ => 0,
-            }
+        let extra = match state.charge.signum() {
+            1 => self.extra[0],
+            -1 => self.extra[1],
+            _ => 0,
+        };
+        (state.cost + extra).max(0)
     }
 }
 
@@ -60,16 +61,6 @@ pub struct Solution {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Step {
-    edge: u32,
-    slots: [u8; 2],
-    /// The valence that an end brings along when it is met first; `FREE` when it is open already.
-    enters: [u8; 2],
-    /// The end is finished with this edge.
-    leaves: [bool; 2],
-}
-
-#[derive(Debug, Clone, Copy)]
 struct Partial {
     key: u128,
     cost: i32,
@@ -87,178 +78,106 @@ struct Past {
 /// Memory that is used again and again.
 #[derive(Debug, Default)]
 pub struct Solver {
-    steps: Vec<Step>,
-    incident: Vec<u32>,
-    starts: Vec<u32>,
-    slot_of: Vec<u8>,
-    left: Vec<u32>,
-    bases: Vec<u8>,
-    /// Edges that are decided: planned, or given up.
-    done: Vec<bool>,
-    given_up: Vec<bool>,
+    /// A limit was met in the last call: what it found may not be the cheapest.
+    pub cut: bool,
+    plan: Plan,
+    bound: i32,
     current: Vec<Partial>,
-    next: Vec<Partial>,
+    next: Merged,
     history: Vec<Past>,
     layers: Vec<u32>,
 }
 
 impl Solver {
-    /// The cheapest solution of all; with `by_charge` the cheapest for each total charge. The flag
-    /// says that a limit was met, so that it may not be the cheapest.
-    pub fn solve(&mut self, nodes: &[Node], edges: &[Edge], by_charge: bool) -> (Vec<Solution>, bool) {
-        self.given_up.clear();
-        self.given_up.resize(edges.len(), false);
-        self.bases.clear();
-        self.bases.extend(nodes.iter().map(|node| node.base));
-        let mut cut = false;
-        while !self.plan(nodes.len(), edges) {
-            cut = true;
-        }
-        self.history.clear();
-        self.layers.clear();
-        self.begin(nodes);
-        for place in 0..self.steps.len() {
-            let step = self.steps[place];
-            self.expand(nodes, edges, step, by_charge);
-            cut |= self.reduce();
-            self.layers.push(self.history.len() as u32);
-            self.history.extend(self.next.iter().map(|partial| partial.past));
-            std::mem::swap(&mut self.current, &mut self.next);
-        }
-        let ends = (0..self.current.len()).map(|place| self.trace(place, nodes.len(), edges)).collect();
-        (ends, cut)
+    /// The cost of the cheapest solution, and the order of each edge in it.
+    pub fn cheapest(&mut self, nodes: &[Node], edges: &[Edge], orders: &mut Vec<u8>) -> i32 {
+        self.cut = self.plan.make(nodes, edges);
+        self.run(nodes, edges, None);
+        orders.clear();
+        orders.extend(edges.iter().map(|edge| edge.low));
+        let Some(last) = self.current.first() else {
+            return FORBIDDEN;
+        };
+        self.trace(0, |step, past| orders[step.edge as usize] = past.order);
+        let saved = if self.plan.given_up.contains(&true) { self.mend(nodes, edges, orders) } else { 0 };
+        last.cost - saved
     }
 
-    /// The empty solution, and in it the atoms that have no edge to wait for.
-    fn begin(&mut self, nodes: &[Node]) {
-        let mut start = Partial { key: 0, cost: 0, past: Past { parent: 0, order: 0, options: [0; 2] } };
-        for (atom, node) in nodes.iter().enumerate() {
-            if self.starts[atom] == self.starts[atom + 1] {
-                let state = node.kind.best(self.bases[atom]);
-                start.key = with_charge(start.key, state.charge);
-                start.cost += node.cost(state);
+    /// Raises the orders of edges that were given up as long as that is cheaper.
+    fn mend(&self, nodes: &[Node], edges: &[Edge], orders: &mut [u8]) -> i32 {
+        let mut valences: Vec<u8> = nodes.iter().map(|node| node.base).collect();
+        for (edge, &order) in edges.iter().zip(&*orders) {
+            edge.ends.iter().for_each(|&end| valences[end as usize] += order);
+        }
+        let state = |atom: u32, valence: u8| {
+            let node = &nodes[atom as usize];
+            if valence > node.kind.max_valence { FORBIDDEN } else { node.cost(node.kind.best(valence)) }
+        };
+        let mut saved = 0;
+        for (k, edge) in edges.iter().enumerate().filter(|&(k, _)| self.plan.given_up[k]) {
+            while orders[k] < edge.high {
+                let costs = |more: u8| {
+                    let ends = edge.ends.iter().map(|&end| state(end, valences[end as usize] + more));
+                    ends.sum::<i32>() + edge.costs[usize::from(orders[k] + more)]
+                };
+                let gain = costs(0) - costs(1);
+                if gain <= 0 {
+                    break;
+                }
+                saved += gain;
+                orders[k] += 1;
+                edge.ends.iter().for_each(|&end| valences[end as usize] += 1);
             }
+        }
+        saved
+    }
+
+    /// For each total charge the cheapest solution, if it costs at most `bound`.
+    pub fn by_charge(&mut self, nodes: &[Node], edges: &[Edge], bound: i32) -> Vec<Solution> {
+        self.cut = self.plan.make(nodes, edges);
+        self.run(nodes, edges, Some(bound));
+        (0..self.current.len()).map(|place| self.solution(place, nodes.len(), edges)).collect()
+    }
+
+    fn run(&mut self, nodes: &[Node], edges: &[Edge], bound: Option<i32>) {
+        self.bound = bound.unwrap_or(i32::MAX);
+        self.history.clear();
+        self.layers.clear();
+        let mut start = Partial { key: 0, cost: 0, past: Past { parent: 0, order: 0, options: [0; 2] } };
+        for (atom, node) in nodes.iter().enumerate().filter(|&(atom, _)| !self.plan.waits[atom]) {
+            let state = node.kind.best(self.plan.bases[atom]);
+            start.key = with_charge(start.key, state.charge);
+            start.cost += node.cost(state);
         }
         self.current.clear();
         self.current.push(start);
-    }
-
-    /// The order in which edges are decided and atoms finished: next always the atom that opens the
-    /// fewest others. False if there was no room for all edges: those were given up, each with its
-    /// lowest order, and the plan must be made anew.
-    fn plan(&mut self, nodes: usize, edges: &[Edge]) -> bool {
-        self.index(nodes, edges);
-        self.steps.clear();
-        self.slot_of.clear();
-        self.slot_of.resize(nodes, FREE);
-        self.done.clone_from(&self.given_up);
-        let mut free: u32 = (1 << SLOTS) - 1;
-        let mut complete = true;
-        while let Some(atom) = self.next_atom(edges) {
-            for place in self.starts[atom]..self.starts[atom + 1] {
-                let edge = self.incident[place as usize];
-                if !self.done[edge as usize] {
-                    complete &= self.add_step(edge, edges, &mut free);
-                }
-            }
+        for place in 0..self.plan.steps.len() {
+            let step = self.plan.steps[place];
+            self.expand(nodes, edges, step, bound.is_some());
+            self.cut |= self.next.shorten();
+            self.layers.push(self.history.len() as u32);
+            self.history.extend(self.next.partials.iter().map(|partial| partial.past));
+            std::mem::swap(&mut self.current, &mut self.next.partials);
         }
-        complete
-    }
-
-    fn index(&mut self, nodes: usize, edges: &[Edge]) {
-        self.left.clear();
-        self.left.resize(nodes, 0);
-        let kept = |edge: &usize| !self.given_up[*edge];
-        for edge in (0..edges.len()).filter(kept) {
-            for end in edges[edge].ends {
-                self.left[end as usize] += 1;
-            }
-        }
-        self.starts.clear();
-        self.starts.push(0);
-        let mut sum = 0;
-        for &count in &self.left {
-            sum += count;
-            self.starts.push(sum);
-        }
-        self.incident.clear();
-        self.incident.resize(sum as usize, 0);
-        let mut filled: Vec<u32> = self.starts.clone();
-        for edge in (0..edges.len()).filter(kept) {
-            for end in edges[edge].ends {
-                self.incident[filled[end as usize] as usize] = edge as u32;
-                filled[end as usize] += 1;
-            }
-        }
-    }
-
-    fn next_atom(&self, edges: &[Edge]) -> Option<usize> {
-        let growth = |atom: usize| {
-            let range = self.starts[atom] as usize..self.starts[atom + 1] as usize;
-            let opened = self.incident[range]
-                .iter()
-                .filter(|&&edge| !self.done[edge as usize])
-                .map(|&edge| edges[edge as usize].ends)
-                .filter(|ends| self.slot_of[(if ends[0] as usize == atom { ends[1] } else { ends[0] }) as usize] == FREE)
-                .count();
-            2 * opened as i64 - i64::from(self.slot_of[atom] != FREE) * 3
-        };
-        (0..self.left.len()).filter(|&atom| self.left[atom] > 0).min_by_key(|&atom| growth(atom))
-    }
-
-    fn add_step(&mut self, edge: u32, edges: &[Edge], free: &mut u32) -> bool {
-        let ends = edges[edge as usize].ends.map(|end| end as usize);
-        let opening = ends.iter().filter(|&&end| self.slot_of[end] == FREE).count() as u32;
-        self.done[edge as usize] = true;
-        if free.count_ones() < opening {
-            self.given_up[edge as usize] = true;
-            for end in ends {
-                self.bases[end] += edges[edge as usize].low;
-                self.left[end] -= 1;
-            }
-            return false;
-        }
-        let mut step = Step { edge, slots: [0; 2], enters: [FREE; 2], leaves: [false; 2] };
-        for (k, &end) in ends.iter().enumerate() {
-            if self.slot_of[end] == FREE {
-                let slot = free.trailing_zeros();
-                *free &= !(1 << slot);
-                self.slot_of[end] = slot as u8;
-                step.enters[k] = self.bases[end];
-            }
-            step.slots[k] = self.slot_of[end];
-            self.left[end] -= 1;
-            step.leaves[k] = self.left[end] == 0;
-        }
-        for (k, &end) in ends.iter().enumerate() {
-            if step.leaves[k] {
-                *free |= 1 << self.slot_of[end];
-            }
-        }
-        self.steps.push(step);
-        true
     }
 
     fn expand(&mut self, nodes: &[Node], edges: &[Edge], step: Step, by_charge: bool) {
         let edge = &edges[step.edge as usize];
         let ends = edge.ends.map(|end| &nodes[end as usize]);
         let shifts = step.slots.map(|slot| BITS * usize::from(slot));
+        let keep = !((15 << shifts[0]) | (15 << shifts[1]));
         self.next.clear();
         for (parent, partial) in self.current.iter().enumerate() {
             let before: [u8; 2] = std::array::from_fn(|k| {
                 if step.enters[k] == FREE { (partial.key >> shifts[k]) as u8 & 15 } else { step.enters[k] }
             });
-            let mut rest = partial.key;
-            for shift in shifts {
-                rest &= !(15 << shift);
-            }
             for order in edge.low..=edge.high {
                 let valences = before.map(|valence| valence + order);
                 if valences[0] > ends[0].kind.max_valence || valences[1] > ends[1].kind.max_valence {
                     break;
                 }
                 let mut made = Partial {
-                    key: rest,
+                    key: partial.key & keep,
                     cost: partial.cost + edge.costs[usize::from(order)],
                     past: Past { parent: parent as u32, order, options: [0; 2] },
                 };
@@ -267,38 +186,41 @@ impl Solver {
                         made.key |= u128::from(valences[k]) << shifts[k];
                     }
                 }
-                finish(&mut self.next, made, ends, valences, step.leaves, by_charge);
+                if by_charge {
+                    self.next.add_by_charge(made, ends, valences, step.leaves, self.bound);
+                    continue;
+                }
+                for k in 0..2 {
+                    if step.leaves[k] {
+                        made.cost += ends[k].cost(ends[k].kind.best(valences[k]));
+                    }
+                }
+                self.next.add(made);
             }
         }
     }
 
-    /// Keeps the cheapest of each key, and of those the cheapest [`BEAM`].
-    fn reduce(&mut self) -> bool {
-        self.next.sort_unstable_by_key(|partial| (partial.key, partial.cost, partial.past));
-        self.next.dedup_by_key(|partial| partial.key);
-        let cut = self.next.len() > BEAM;
-        if cut {
-            self.next.sort_unstable_by_key(|partial| (partial.cost, partial.key));
-            self.next.truncate(BEAM);
+    /// From the last step to the first.
+    fn trace(&self, mut place: usize, mut visit: impl FnMut(&Step, Past)) {
+        for (step, layer) in self.plan.steps.iter().zip(&self.layers).rev() {
+            let past = self.history[*layer as usize + place];
+            visit(step, past);
+            place = past.parent as usize;
         }
-        cut
     }
 
-    fn trace(&self, place: usize, nodes: usize, edges: &[Edge]) -> Solution {
+    fn solution(&self, place: usize, nodes: usize, edges: &[Edge]) -> Solution {
         let last = self.current[place];
         let mut orders: Vec<u8> = edges.iter().map(|edge| edge.low).collect();
         let mut options = vec![0; nodes];
-        let mut place = place;
-        for (step, layer) in self.steps.iter().zip(&self.layers).rev() {
-            let past = self.history[*layer as usize + place];
+        self.trace(place, |step, past| {
             orders[step.edge as usize] = past.order;
             for (k, &end) in edges[step.edge as usize].ends.iter().enumerate() {
                 if step.leaves[k] {
                     options[end as usize] = past.options[k];
                 }
             }
-            place = past.parent as usize;
-        }
+        });
         Solution { cost: last.cost, charge: (last.key >> CHARGE_SHIFT) as u8 as i8, orders, options }
     }
 }
@@ -307,34 +229,108 @@ fn with_charge(key: u128, charge: i8) -> u128 {
     key.wrapping_add(u128::from(charge as u8) << CHARGE_SHIFT)
 }
 
-/// Adds the cost of the atoms that are finished: their cheapest state, or each state by its charge.
-fn finish(
-    next: &mut Vec<Partial>,
-    made: Partial,
-    ends: [&Node; 2],
-    valences: [u8; 2],
-    leaves: [bool; 2],
-    by_charge: bool,
-) {
-    let finished = (0..2).filter(|&k| leaves[k]);
-    if !by_charge {
-        let cost: i32 = finished.map(|k| ends[k].cost(ends[k].kind.best(valences[k]))).sum();
-        if cost < FORBIDDEN {
-            next.push(Partial { cost: made.cost + cost, ..made });
+/// Up to so many partial solutions are searched one by one; beyond, by a hash table.
+const SCAN: usize = 12;
+
+/// Partial solutions, of each key the cheapest.
+#[derive(Debug, Default)]
+struct Merged {
+    partials: Vec<Partial>,
+    /// Places in `partials` plus 1; 0 is empty. In use when there are more than [`SCAN`].
+    table: Vec<u32>,
+}
+
+impl Merged {
+    fn clear(&mut self) {
+        if self.partials.len() > SCAN {
+            self.table.fill(0);
         }
-        return;
+        self.partials.clear();
     }
-    let start = next.len();
-    next.push(made);
-    for k in finished {
-        for partial in next.split_off(start) {
-            for (option, state) in ends[k].kind.options(valences[k]).enumerate() {
-                let mut partial = partial;
-                partial.key = with_charge(partial.key, state.charge);
-                partial.cost += ends[k].cost(state);
-                partial.past.options[k] = option as u8;
-                next.push(partial);
+
+    fn add(&mut self, made: Partial) {
+        if self.partials.len() <= SCAN {
+            match self.partials.iter_mut().find(|held| held.key == made.key) {
+                Some(held) => improve(held, made),
+                None => {
+                    self.partials.push(made);
+                    if self.partials.len() > SCAN {
+                        self.rebuild(256);
+                    }
+                }
+            }
+            return;
+        }
+        let place = self.find(made.key);
+        match self.table[place] {
+            0 => {
+                self.partials.push(made);
+                self.table[place] = self.partials.len() as u32;
+                if 2 * self.partials.len() > self.table.len() {
+                    self.rebuild(2 * self.table.len());
+                }
+            }
+            held => improve(&mut self.partials[held as usize - 1], made),
+        }
+    }
+
+    /// Each state of the atoms that are finished by its charge.
+    fn add_by_charge(&mut self, made: Partial, ends: [&Node; 2], valences: [u8; 2], leaves: [bool; 2], bound: i32) {
+        let states = |k: usize| {
+            let none = State { charge: 0, radicals: 0, cost: 0 };
+            let open = (!leaves[k]).then_some((0, none));
+            let options = ends[k].kind.options(valences[k]).enumerate().filter(move |_| leaves[k]);
+            open.into_iter().chain(options)
+        };
+        for (first, left) in states(0) {
+            for (second, right) in states(1) {
+                let mut made = made;
+                made.key = with_charge(with_charge(made.key, left.charge), right.charge);
+                made.cost += if leaves[0] { ends[0].cost(left) } else { 0 };
+                made.cost += if leaves[1] { ends[1].cost(right) } else { 0 };
+                made.past.options = [first as u8, second as u8];
+                if made.cost <= bound {
+                    self.add(made);
+                }
             }
         }
+    }
+
+    /// The place of a key in the table, or the empty place where it belongs.
+    fn find(&self, key: u128) -> usize {
+        let mask = self.table.len() - 1;
+        let mixed = ((key >> 64) as u64 ^ (key as u64).rotate_left(29)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mut place = (mixed >> 40) as usize & mask;
+        while self.table[place] != 0 && self.partials[self.table[place] as usize - 1].key != key {
+            place = (place + 1) & mask;
+        }
+        place
+    }
+
+    fn rebuild(&mut self, least: usize) {
+        let size = least.max(self.table.len());
+        self.table.clear();
+        self.table.resize(size, 0);
+        for k in 0..self.partials.len() {
+            let place = self.find(self.partials[k].key);
+            self.table[place] = k as u32 + 1;
+        }
+    }
+
+    /// Keeps the cheapest [`BEAM`]; true if there were more.
+    fn shorten(&mut self) -> bool {
+        if self.partials.len() <= BEAM {
+            return false;
+        }
+        self.table.fill(0);
+        self.partials.sort_unstable_by_key(|partial| (partial.cost, partial.key));
+        self.partials.truncate(BEAM);
+        true
+    }
+}
+
+fn improve(held: &mut Partial, made: Partial) {
+    if (made.cost, made.past) < (held.cost, held.past) {
+        *held = made;
     }
 }

@@ -19,6 +19,7 @@ const WITH_HYDROGEN: i32 = -300;
 const BENT: i32 = 3000;
 /// ... and a negative one.
 const BETWEEN_NITROGENS: i32 = 600;
+const ANION_NEXT_TO_ACYL: i32 = -400;
 const NEXT_TO_SULFONYL: i32 = -1800;
 /// What a double bond out of a ring to a nitrogen with two more neighbours costs.
 const OUT_OF_RING: i32 = 500;
@@ -68,7 +69,7 @@ fn neighbour(model: &Model, other: usize) -> [i32; 2] {
     let oxo = model.oxo[other] > 0;
     match model.numbers[other] {
         1 => [WITH_HYDROGEN, 0],
-        6 if oxo => [NEXT_TO_ACYL, 0],
+        6 if oxo => [NEXT_TO_ACYL, ANION_NEXT_TO_ACYL],
         NITROGEN => [NEXT_TO_NITROGEN, 0],
         8 if model.certain[other] > 1 => [NEXT_TO_OXYGEN, 0],
         15 | 16 | 34 if oxo => [NEXT_TO_ACYL, NEXT_TO_SULFONYL],
