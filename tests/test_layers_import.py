@@ -25,6 +25,7 @@ _rust
 system
 packing
 neighbors
+bonds
 config
 recipes
 batch

@@ -2,8 +2,8 @@
 
     >>> import adit.bonds
     >>> found = adit.bonds.infer_bonds([8, 1, 1], [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
-    >>> found.bonds.tolist(), found.orders.tolist(), found.flags
-    ([[0, 1], [0, 2]], [1, 1], <BondFlag: 0>)
+    >>> found.bonds.tolist(), found.orders.tolist(), found.flags.names
+    ([[0, 1], [0, 2]], [1, 1], [])
 
 Molecules only; every function takes one system or many, see `adit.packing`.
 """
@@ -45,9 +45,21 @@ class BondFlag(IntFlag):
     OVERLAP = 64
     """Two atoms lie on top of each other."""
 
+    @property
+    def names(self) -> list[str]:
+        """Of the flags that are set, such as ["RADICAL", "FRAGMENTS"]."""
+        return [name for name, flag in BondFlag.__members__.items() if flag & self]
+
+
+FAULTS = BondFlag.RADICAL | BondFlag.CROWDED | BondFlag.CHARGE | BondFlag.OVERLAP
+"""With one of these a molecule is not what its valences ask for."""
 
 CHECKS = ("connected", "valences", "bond_lengths", "bond_angles", "clashes", "aromatic_rings", "double_bonds")
 """The checks of `check_geometry`, in this order."""
+
+
+UNSANITISED = "adit_unsanitised"
+"""The property of an RDKit molecule that RDKit refuses to sanitise."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -213,7 +225,8 @@ def to_rdkit_batch(
     Args:
         systems: molecules.
         charges: as in `infer_bonds_batch`.
-        stereo: assign stereochemistry from the positions.
+        stereo: assign stereochemistry from the positions, but not that of C=N-H: it would keep RDKit
+            from removing the hydrogen.
 
     Raises:
         InvalidInputError: as `infer_bonds_batch`.
@@ -237,7 +250,9 @@ def to_sdf(
     titles: Sequence[str] | None = None,
     threads: int | None = None,
 ) -> str:
-    """An SDF (V2000) of all molecules, with bonds, charges and unpaired electrons; RDKit is not needed.
+    """An SDF of all molecules, with bonds, charges and unpaired electrons; RDKit is not needed.
+
+    The connection tables are V2000, or V3000 beyond 999 atoms or bonds or 9999 Angstrom.
 
     Args:
         systems: molecules.
@@ -245,8 +260,7 @@ def to_sdf(
         titles: the first line of each record; empty if None.
 
     Raises:
-        InvalidInputError: as `infer_bonds_batch`; a molecule has more than 999 atoms or bonds, or
-            reaches beyond 9999 Angstrom.
+        InvalidInputError: as `infer_bonds_batch`.
     """
     records, _ = sdf_records(systems, charges, titles=titles, threads=threads)
     return "".join(records)
@@ -321,10 +335,8 @@ def check_geometry(
 
 
 def _molecules(systems: Systems | Packed | SystemLike) -> Packed:
-    if isinstance(systems, Packed):
-        batch = systems
-    else:
-        batch = pack([systems] if is_one(systems) else systems)  # type: ignore[list-item, arg-type]
+    many: Any = systems if isinstance(systems, Packed) or not is_one(systems) else [systems]
+    batch = pack(many)
     if batch.periodic.any():
         index = int(np.flatnonzero(batch.periodic)[0])
         raise InvalidInputError(f"`systems` must be molecules; system {index} is a crystal. Select the molecules first")
@@ -343,14 +355,13 @@ def _charges(charges: ArrayLike | None, count: int) -> NDArray[np.int32] | None:
     return np.ascontiguousarray(np.broadcast_to(given, count), dtype=np.int32)
 
 
-def _molecule(numbers: NDArray[np.uint8], positions: NDArray[np.float64], bonds: Bonds, stereo: bool) -> Chem.Mol:
+def assemble(numbers: NDArray[np.integer[Any]], bonds: Bonds) -> Chem.Mol:
+    """An RDKit molecule of atoms and bonds, neither sanitised nor with a conformer."""
     from rdkit import Chem
 
-    kinds = (None, Chem.BondType.SINGLE, Chem.BondType.DOUBLE, Chem.BondType.TRIPLE)
+    kinds = (Chem.BondType.ZERO, Chem.BondType.SINGLE, Chem.BondType.DOUBLE, Chem.BondType.TRIPLE)
     editable = Chem.RWMol()
-    for number, charge, radicals in zip(
-        numbers.tolist(), bonds.charges.tolist(), bonds.radicals.tolist(), strict=True
-    ):
+    for number, charge, radicals in zip(numbers.tolist(), bonds.charges.tolist(), bonds.radicals.tolist(), strict=True):
         atom = Chem.Atom(number)
         atom.SetNoImplicit(True)
         atom.SetFormalCharge(charge)
@@ -358,12 +369,19 @@ def _molecule(numbers: NDArray[np.uint8], positions: NDArray[np.float64], bonds:
         editable.AddAtom(atom)
     for (first, second), order in zip(bonds.bonds.tolist(), bonds.orders.tolist(), strict=True):
         editable.AddBond(first, second, kinds[order])
+    return editable.GetMol()
+
+
+def _molecule(numbers: NDArray[np.uint8], positions: NDArray[np.float64], bonds: Bonds, stereo: bool) -> Chem.Mol:
+    from rdkit import Chem
+
+    bare = assemble(numbers, bonds)
     conformer = Chem.Conformer(len(numbers))
     conformer.Set3D(True)
     conformer.SetPositions(np.ascontiguousarray(positions))
-    editable.AddConformer(conformer, assignId=True)
-    molecule = _sanitised(editable.GetMol(), stereo)
-    molecule.SetProp("adit_flags", "|".join(flag.name or "" for flag in bonds.flags))
+    bare.AddConformer(conformer, assignId=True)
+    molecule = _sanitised(bare, stereo)
+    molecule.SetProp("adit_flags", "|".join(bonds.flags.names))
     return molecule
 
 
@@ -374,10 +392,25 @@ def _sanitised(molecule: Chem.Mol, stereo: bool) -> Chem.Mol:
     try:
         Chem.SanitizeMol(molecule)
         if stereo:
-            Chem.AssignStereochemistryFrom3D(molecule)
+            _assign_stereo(molecule)
     except (ValueError, RuntimeError) as error:  # its sanitisation errors are ValueError, its invariants RuntimeError
         before.UpdatePropertyCache(strict=False)
         Chem.FastFindRings(before)
-        before.SetProp("adit_unsanitised", str(error).strip())
+        before.SetProp(UNSANITISED, str(error).strip())
         return before
     return molecule
+
+
+def _assign_stereo(molecule: Chem.Mol) -> None:
+    from rdkit import Chem
+
+    Chem.AssignStereochemistryFrom3D(molecule)
+    for bond in molecule.GetBonds():
+        if bond.GetStereo() != Chem.BondStereo.STEREONONE:
+            ends = (bond.GetBeginAtom(), bond.GetEndAtom())
+            others = [[near.GetAtomicNum() for near in end.GetNeighbors()] for end in ends]
+            if any(max(near, default=1) and sorted(near)[:-1] == [1] for near in others):
+                bond.SetStereo(Chem.BondStereo.STEREONONE)
+                for end in ends:
+                    for side in end.GetBonds():
+                        side.SetBondDir(Chem.BondDir.NONE)

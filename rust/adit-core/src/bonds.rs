@@ -1,10 +1,19 @@
 //! Bonds, bond orders and formal charges from elements and positions.
+//!
+//! 1. `contacts`: pairs of atoms within 1.32 typical single bonds (`lengths`)
+//! 2. `model`: which orders each may have and what they cost (`elements`, `surroundings`); what is
+//!    short enough is a bond, unless an atom has more of those than its highest valence
+//! 3. `assign`: the cheapest orders, charges and unpaired electrons, each set of connected undecided
+//!    contacts by itself (`plan`, `solve`), all together where a total charge is to be met
+//!
+//! Costs are integers, and atoms are numbered anew by what surrounds them, so that neither the order
+//! of the atoms nor the number of threads has an influence.
 
 mod assign;
 pub mod checks;
-pub mod contacts;
-pub mod elements;
-pub mod lengths;
+mod contacts;
+mod elements;
+mod lengths;
 mod model;
 mod plan;
 pub mod sdf;
@@ -18,9 +27,6 @@ use crate::error::{Error, Result};
 use crate::{pack, threads};
 use assign::Assigner;
 use model::Model;
-
-/// Positions further out than this are refused: f64 no longer resolves bonds there.
-pub const MAX_COORDINATE: f64 = 1e9;
 
 /// What is remarkable about a molecule, as bits.
 pub mod flags {
@@ -88,11 +94,11 @@ fn check(numbers: &[u8], positions: &[Vec3]) -> Result<()> {
             "Leave dummy atoms out",
         ));
     }
-    if let Some(atom) = positions.iter().position(|p| p.iter().any(|x| !(x.abs() <= MAX_COORDINATE))) {
+    if let Some(atom) = positions.iter().position(|p| p.iter().any(|x| !x.is_finite())) {
         return Err(Error::entry(
             "positions",
             atom,
-            format!("be finite and within {MAX_COORDINATE:e} Angstrom of the origin"),
+            "be finite",
             format!("{:?}", positions[atom]),
             "Correct the positions, or leave the molecule out",
         ));
@@ -107,7 +113,7 @@ fn collect(model: &Model, found: &Assigner, charge: Option<i32>) -> Bonds {
     let mut rows: Vec<([u32; 2], u8)> = Vec::with_capacity(atoms + 4);
     for ((edge, &order), &ratio) in model.edges.iter().zip(&found.orders).zip(&model.ratios) {
         if order == 0 {
-            bonds.flags |= if ratio < model::CERTAIN { flags::CROWDED } else { 0 };
+            bonds.flags |= if ratio < model::CROWDED { flags::CROWDED } else { 0 };
             continue;
         }
         let mut ends = edge.ends.map(|end| model.order[end as usize]);
@@ -128,7 +134,14 @@ fn collect(model: &Model, found: &Assigner, charge: Option<i32>) -> Bonds {
         (flags::RADICAL, bonds.radicals.iter().any(|&count| count > 0)),
         (flags::FRAGMENTS, bonds.fragments.iter().any(|&label| label > 0)),
         (flags::CHARGE, charge.is_some_and(|charge| charge != total)),
-        (flags::METAL, model.numbers.iter().zip(&model.certain).any(|(&number, &degree)| elements::is_metal(number, degree as usize))),
+        (
+            flags::METAL,
+            model
+                .numbers
+                .iter()
+                .zip(&model.certain)
+                .any(|(&number, &degree)| elements::is_metal(number, degree as usize)),
+        ),
         (flags::CUT, found.cut),
         (flags::OVERLAP, model.overlap),
     ] {
@@ -199,7 +212,7 @@ pub fn check_batch(
 /// An SDF record of each molecule, with its title and data items, and its [`flags`].
 ///
 /// # Errors
-/// As [`infer_batch`] and [`sdf::record`], and if titles or items do not fit.
+/// As [`infer_batch`], and if titles or items do not fit.
 pub fn sdf_batch(
     numbers: &[u8],
     positions: &[Vec3],
@@ -211,7 +224,7 @@ pub fn sdf_batch(
     pack::check_systems("titles", titles.len(), offsets)?;
     pack::check_systems("items", items.len(), offsets)?;
     for_each(numbers, positions, offsets, charges, thread_count, |k, numbers, positions, bonds| {
-        sdf::record(&titles[k], numbers, positions, &bonds, &items[k]).map(|text| (text, bonds.flags))
+        Ok((sdf::record(&titles[k], numbers, positions, &bonds, &items[k]), bonds.flags))
     })
 }
 

@@ -9,6 +9,8 @@
 //! 5. [`distances`]: smallest interatomic distances
 //! 6. [`neighbors`]: neighbour lists
 //! 7. [`symmetry`]: Niggli reduction and space groups through `moyo`
+//! 8. [`bonds`]: bonds, orders and formal charges of molecules, SDF text, geometry checks
+//! 9. [`stability`]: the EDM tables of bond lengths
 //!
 //! Conventions: Angstrom; a cell is three row vectors; fractional f and Cartesian x relate by
 //! x = f @ cell; system k of a pack owns atoms `offsets[k]..offsets[k + 1]`.

@@ -133,7 +133,10 @@ type StabilityTables = (Vec<(u8, u8, [u16; 3])>, [u16; 3], Vec<(u8, Vec<u16>)>);
 
 #[pyfunction]
 pub fn stability_tables() -> StabilityTables {
-    let valences = stability::VALENCES.iter().map(|&(number, valences)| (number, valences.iter().map(|&valence| u16::from(valence)).collect())).collect();
+    let valences = stability::VALENCES
+        .iter()
+        .map(|&(number, valences)| (number, valences.iter().map(|&valence| u16::from(valence)).collect()))
+        .collect();
     (stability::LENGTHS.to_vec(), stability::MARGINS, valences)
 }
 

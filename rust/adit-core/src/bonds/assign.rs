@@ -15,7 +15,7 @@ const UNBOUNDED: i32 = 1 << 29;
 /// The search for a total charge looks so far beyond the way from the cheapest to the wanted.
 const MARGIN: i32 = 4;
 /// Wanted charges further from the cheapest than this are not sought.
-const MAX_SHIFT: i32 = 4000;
+const MAX_SHIFT: u32 = 4000;
 
 /// The answer, and memory that is used again and again.
 #[derive(Debug, Default)]
@@ -84,7 +84,9 @@ impl Assigner {
         self.undecided.clear();
         for (k, edge) in model.edges.iter().enumerate() {
             if edge.low == edge.high {
-                edge.ends.iter().for_each(|&end| self.base[end as usize] += edge.low);
+                for &end in &edge.ends {
+                    self.base[end as usize] += edge.low;
+                }
             } else {
                 self.undecided.push(k as u32);
             }
@@ -143,7 +145,9 @@ impl Assigner {
         self.valences.clear();
         self.valences.resize(model.numbers.len(), 0);
         for (edge, &order) in model.edges.iter().zip(&self.orders) {
-            edge.ends.iter().for_each(|&end| self.valences[end as usize] += order);
+            for &end in &edge.ends {
+                self.valences[end as usize] += order;
+            }
         }
         self.states.clear();
         self.states.extend(model.kinds.iter().zip(&self.valences).map(|(kind, &valence)| kind.best(valence)));
@@ -153,8 +157,8 @@ impl Assigner {
     /// of the whole molecule costs [`TOTAL_CHARGE`]. Each component may become dearer by `bound`.
     /// False, and all stays as it is, if there is no such answer.
     fn recharge(&mut self, model: &Model, total: i32, wanted: Option<i32>, bound: i32) -> bool {
-        let shift = wanted.unwrap_or(0) - total;
-        if shift.abs() > MAX_SHIFT {
+        let shift = wanted.unwrap_or(0).saturating_sub(total);
+        if shift.unsigned_abs() > MAX_SHIFT {
             return false;
         }
         let parts = self.parts(model, bound);
@@ -166,7 +170,8 @@ impl Assigner {
         for (part, taken) in parts.iter().zip(taken.chunks_mut(width)) {
             costs = combine(&costs, taken, &part.choices);
         }
-        let price = |place: usize| i64::from(costs[place]) + i64::from(TOTAL_CHARGE * (total + low + place as i32).abs());
+        let price =
+            |place: usize| i64::from(costs[place]) + i64::from(TOTAL_CHARGE * (total + low + place as i32).abs());
         let reached = (0..width).filter(|&place| costs[place] < i32::MAX);
         let best = match wanted {
             Some(_) => reached.min_by_key(|&place| (place != (shift - low) as usize, price(place))),
@@ -199,7 +204,9 @@ impl Assigner {
         let mut inside = vec![false; model.numbers.len()];
         for component in 0..self.starts.len() - 1 {
             self.load(model, component);
-            self.members.iter().for_each(|&atom| inside[atom as usize] = true);
+            for &atom in &self.members {
+                inside[atom as usize] = true;
+            }
             let bound = self.costs[component].saturating_add(bound);
             let mut choices = self.solver.by_charge(&self.nodes, &self.edges, bound);
             self.cut |= self.solver.cut;

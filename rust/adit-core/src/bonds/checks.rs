@@ -1,8 +1,8 @@
-//! Is the geometry of a molecule one that its bonds allow? In the spirit of PoseBusters.
+//! Is the geometry of a molecule one that its bonds allow? In the spirit of `PoseBusters`.
 //!
 //! M. Buttenschoen, G. M. Morris, C. M. Deane, Chem. Sci. 15, 3130 (2024): bond lengths
 //! and angles near to what is usual, no clashes, flat aromatic rings and double bonds. There the bounds
-//! come from RDKit's distance geometry; here from the lengths of `lengths` and from fixed angles.
+//! come from `RDKit`'s distance geometry; here from the lengths of `lengths` and from fixed angles.
 
 use super::lengths::pair;
 use super::{Bonds, flags};
@@ -190,9 +190,7 @@ fn clashes(numbers: &[u8], positions: &[Vec3], graph: &Graph) -> bool {
     let reach = CLASH * 2.0 * numbers.iter().map(|&number| radius(number)).fold(0.0, f64::max);
     let list = neighbors::neighbor_list(positions, &[[0.0; 3]; 3], [false; 3], reach, true, Algorithm::Auto);
     // Too many pairs to list are too many to be no clash.
-    list.map_or(true, |list| {
-        (0..list.i.len()).any(|k| clash(list.i[k] as u32, list.j[k] as u32, list.distances[k]))
-    })
+    list.map_or(true, |list| (0..list.i.len()).any(|k| clash(list.i[k] as u32, list.j[k] as u32, list.distances[k])))
 }
 
 /// More than three bonds apart.
@@ -262,11 +260,11 @@ fn aromatic(numbers: &[u8], graph: &Graph, ring: &[u32]) -> bool {
 /// Whether a point is further than [`FLATNESS`] from the plane through all: the one whose normal is
 /// the sum of the cross products of successive points around their centre.
 fn out_of_plane(positions: &[Vec3], atoms: &[u32]) -> bool {
-    let centre = atoms.iter().fold([0.0; 3], |sum, &atom| cell::plus(&sum, 1.0 / atoms.len() as f64, &positions[atom as usize]));
+    let centre =
+        atoms.iter().fold([0.0; 3], |sum, &atom| cell::plus(&sum, 1.0 / atoms.len() as f64, &positions[atom as usize]));
     let around: Vec<Vec3> = atoms.iter().map(|&atom| cell::sub(&positions[atom as usize], &centre)).collect();
-    let normal = (0..around.len()).fold([0.0; 3], |sum, k| {
-        cell::plus(&sum, 1.0, &cell::cross(&around[k], &around[(k + 1) % around.len()]))
-    });
+    let normal = (0..around.len())
+        .fold([0.0; 3], |sum, k| cell::plus(&sum, 1.0, &cell::cross(&around[k], &around[(k + 1) % around.len()])));
     let length = cell::norm(&normal);
     !around.iter().all(|point| cell::dot(point, &normal).abs() <= FLATNESS * length)
 }

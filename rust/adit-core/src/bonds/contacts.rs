@@ -3,7 +3,7 @@
 use super::lengths::{Pair, pair, pairs_of};
 use crate::cell::{Matrix, Vec3};
 use crate::error::Result;
-use crate::neighbors::{self, Algorithm};
+use crate::neighbors::{self, Algorithm, MAX_COORDINATE};
 
 /// Up to this many atoms all pairs are looked at; beyond, a neighbour list is made.
 const BRUTE_LIMIT: usize = 80;
@@ -49,18 +49,25 @@ pub fn find(numbers: &[u8], positions: &[Vec3], contacts: &mut Vec<Contact>) -> 
 
 fn find_in_list(numbers: &[u8], positions: &[Vec3], contacts: &mut Vec<Contact>) -> Result<bool> {
     let mut present = [false; 256];
-    numbers.iter().for_each(|&number| present[usize::from(number)] = true);
+    for &number in numbers {
+        present[usize::from(number)] = true;
+    }
     let elements: Vec<u8> = (0..=255).filter(|&number| present[usize::from(number)]).collect();
     let reaches = elements.iter().flat_map(|&a| elements.iter().map(move |&b| pair(a, b).reach2));
     let reach = f64::from(reaches.fold(0.0, f32::max)).sqrt();
     if reach == 0.0 {
         return Ok(false);
     }
+    // Further out f64 resolves no bonds: those atoms are alone.
+    let near = |atom: &usize| positions[*atom].iter().all(|x| x.abs() <= MAX_COORDINATE);
+    let chosen: Vec<usize> = (0..numbers.len()).filter(near).collect();
+    let points: Vec<Vec3> = chosen.iter().map(|&atom| positions[atom]).collect();
     let none: Matrix = [[0.0; 3]; 3];
-    let list = neighbors::neighbor_list(positions, &none, [false; 3], reach, true, Algorithm::Auto)?;
+    let list = neighbors::neighbor_list(&points, &none, [false; 3], reach, true, Algorithm::Auto)?;
     let mut overlap = false;
     for ((&i, &j), &distance) in list.i.iter().zip(&list.j).zip(&list.distances) {
-        let pair = pair(numbers[i as usize], numbers[j as usize]);
+        let (i, j) = (chosen[i as usize], chosen[j as usize]);
+        let pair = pair(numbers[i], numbers[j]);
         if distance * distance < f64::from(pair.reach2) {
             overlap |= add(contacts, [i as u32, j as u32], distance as f32, pair);
         }

@@ -10,6 +10,8 @@ use crate::error::Result;
 
 /// A contact shorter than this many single bonds is a bond, if the valences of both atoms allow.
 pub const CERTAIN: f32 = 1.14;
+/// A contact shorter than this that is no bond is remarkable.
+pub const CROWDED: f32 = 1.08;
 /// An atom keeps so many contacts more than its highest valence.
 const SPARE: usize = 3;
 /// What it costs when an order differs from the one that the length suggests by one.
@@ -100,7 +102,9 @@ impl Model {
         self.contacts.retain(|contact| {
             let ends = contact.ends.map(|end| end as usize);
             let kept = ends.iter().all(|&end| held[end] < limits[end]);
-            ends.iter().for_each(|&end| held[end] += usize::from(kept));
+            for &end in &ends {
+                held[end] += usize::from(kept);
+            }
             kept
         });
         self.contacts.sort_unstable_by_key(|contact| contact.ends);
@@ -124,8 +128,9 @@ impl Model {
         self.kinds.clear();
         let kinds = self.numbers.iter().zip(&self.certain).zip(&self.oxo);
         self.kinds.extend(kinds.map(|((&number, &degree), &oxo)| {
-            // Two terminal oxygens make sulfur hypervalent as a third neighbour would.
-            kind(number, if degree == 2 && oxo == 2 { 3 } else { degree as usize })
+            // Two terminal oxygens make sulfur hypervalent as a third neighbour would; and ozone.
+            let other = if number == 8 { 1 } else { 3 };
+            kind(number, if degree == 2 && oxo == 2 { other } else { degree as usize })
         }));
     }
 
@@ -136,15 +141,21 @@ impl Model {
         self.edges.clear();
         self.ratios.clear();
         for contact in &self.contacts {
-            let full = contact.ends.iter().any(|&end| self.certain[end as usize] > u32::from(self.kinds[end as usize].max_valence));
+            let full = contact
+                .ends
+                .iter()
+                .any(|&end| self.certain[end as usize] > u32::from(self.kinds[end as usize].max_valence));
             let low = u8::from(contact.ratio < CERTAIN && !full);
-            contact.ends.iter().for_each(|&end| self.sums[end as usize] += low);
+            for &end in &contact.ends {
+                self.sums[end as usize] += low;
+            }
             self.edges.push(Edge { ends: contact.ends, low, high: low, costs: [0; 4] });
             self.ratios.push(contact.ratio);
         }
         for k in 0..self.edges.len() {
             let Edge { ends, low, .. } = self.edges[k];
-            let room = ends.map(|end| self.kinds[end as usize].max_valence.saturating_sub(self.sums[end as usize]) + low);
+            let room =
+                ends.map(|end| self.kinds[end as usize].max_valence.saturating_sub(self.sums[end as usize]) + low);
             let most = ends.map(|end| max_order(self.numbers[end as usize]));
             self.edges[k].high = room[0].min(room[1]).min(most[0]).min(most[1]).max(low);
         }

@@ -15,6 +15,8 @@ pub struct Step {
     pub enters: [u8; 2],
     /// The end is finished with this edge.
     pub leaves: [bool; 2],
+    /// The valence that the edges to come need at least.
+    pub reserved: [u8; 2],
 }
 
 #[derive(Debug, Default)]
@@ -29,6 +31,8 @@ pub struct Plan {
     filled: Vec<u32>,
     slot_of: Vec<u8>,
     left: Vec<u32>,
+    /// Lowest orders of the undecided edges of each atom, added up.
+    needed: Vec<u8>,
     open: Vec<u32>,
     /// Edges that have a step, or were given up.
     done: Vec<bool>,
@@ -78,9 +82,14 @@ impl Plan {
     fn index(&mut self, nodes: usize, edges: &[Edge]) {
         self.left.clear();
         self.left.resize(nodes, 0);
+        self.needed.clear();
+        self.needed.resize(nodes, 0);
         let kept = |edge: &usize| !self.given_up[*edge];
         for edge in (0..edges.len()).filter(kept) {
-            edges[edge].ends.iter().for_each(|&end| self.left[end as usize] += 1);
+            for end in edges[edge].ends {
+                self.left[end as usize] += 1;
+                self.needed[end as usize] += edges[edge].low;
+            }
         }
         self.starts.clear();
         self.starts.push(0);
@@ -119,6 +128,9 @@ impl Plan {
         let ends = edges[edge as usize].ends.map(|end| end as usize);
         let opening = ends.iter().filter(|&&end| self.slot_of[end] == FREE).count() as u32;
         self.done[edge as usize] = true;
+        for &end in &ends {
+            self.needed[end] -= edges[edge as usize].low;
+        }
         if self.free.count_ones() < opening {
             self.given_up[edge as usize] = true;
             for end in ends {
@@ -130,7 +142,7 @@ impl Plan {
             }
             return false;
         }
-        let mut step = Step { edge, slots: [0; 2], enters: [FREE; 2], leaves: [false; 2] };
+        let mut step = Step { edge, slots: [0; 2], enters: [FREE; 2], leaves: [false; 2], reserved: [0; 2] };
         for (k, &end) in ends.iter().enumerate() {
             if self.slot_of[end] == FREE {
                 let slot = self.free.trailing_zeros();
@@ -142,6 +154,7 @@ impl Plan {
             step.slots[k] = self.slot_of[end];
             self.left[end] -= 1;
             step.leaves[k] = self.left[end] == 0;
+            step.reserved[k] = self.needed[end];
         }
         for (k, &end) in ends.iter().enumerate() {
             if step.leaves[k] {

@@ -1,15 +1,15 @@
-//! Molecules as text: records of an SDF with V2000 connection tables.
+//! Molecules as text: records of an SDF, with V2000 connection tables, or V3000 where those have no
+//! room.
 //!
-//! CTfile Formats, `BIOVIA` (2020): counts line, atom block, bond block, `M  CHG` and `M  RAD`.
+//! `CTfile` Formats, `BIOVIA` (2020).
 
 use std::fmt::Write;
 
 use super::Bonds;
 use crate::cell::Vec3;
-use crate::error::{Error, Result};
 
-/// The counts of the format have three digits.
-pub const MAX_ATOMS: usize = 999;
+/// The counts of V2000 have three digits.
+const MAX_COUNT: usize = 999;
 /// Its coordinates have ten characters, four of them decimals.
 const MAX_COORDINATE: f64 = 9999.0;
 const PER_LINE: usize = 8;
@@ -26,68 +26,86 @@ const SYMBOLS: [&str; 119] = [
 
 /// One record: title line, connection table, `items` (data items, each with its empty line), `$$$$`.
 ///
-/// Unpaired electrons are written as M RAD (one as a doublet, two or more as a triplet), and the
-/// valence of such atoms as well, so that readers add no hydrogens.
-///
-/// # Errors
-/// There are more than [`MAX_ATOMS`] atoms or bonds, or a coordinate is beyond 9999 Angstrom.
-pub fn record(title: &str, numbers: &[u8], positions: &[Vec3], bonds: &Bonds, items: &str) -> Result<String> {
-    check(positions, bonds)?;
+/// Unpaired electrons are written too (one as a doublet, two or more as a triplet), and the valence of
+/// such atoms, so that readers add no hydrogens.
+#[must_use]
+pub fn record(title: &str, numbers: &[u8], positions: &[Vec3], bonds: &Bonds, items: &str) -> String {
     let mut text = String::with_capacity(160 + 70 * positions.len() + 13 * bonds.pairs.len() + items.len());
     text.push_str(title.lines().next().unwrap_or_default());
     text.push_str("\n  adit              3D\n\n");
+    let small = positions.len().max(bonds.pairs.len()) <= MAX_COUNT;
+    if small && positions.iter().flatten().all(|x| x.abs() <= MAX_COORDINATE) {
+        v2000(&mut text, numbers, positions, bonds);
+    } else {
+        v3000(&mut text, numbers, positions, bonds);
+    }
+    text.push_str("M  END\n");
+    text.push_str(items);
+    text.push_str("$$$$\n");
+    text
+}
+
+fn symbol(number: u8) -> &'static str {
+    SYMBOLS.get(usize::from(number)).copied().unwrap_or("*")
+}
+
+// Writing to a String cannot fail: its results are dropped.
+
+fn v2000(text: &mut String, numbers: &[u8], positions: &[Vec3], bonds: &Bonds) {
     let valences = valences(bonds);
-    // Writing to a String cannot fail.
     let _ = writeln!(text, "{:3}{:3}  0  0  0  0  0  0  0  0999 V2000", positions.len(), bonds.pairs.len());
     for (atom, (&number, [x, y, z])) in numbers.iter().zip(positions).enumerate() {
-        let symbol = SYMBOLS.get(usize::from(number)).copied().unwrap_or("*");
-        let valence = if bonds.radicals[atom] == 0 { 0 } else { valence_code(valences[atom]) };
+        // 15 is no valence at all, 0 is "not said".
+        let valence = match (bonds.radicals[atom], valences[atom]) {
+            (0, _) => 0,
+            (_, 0) => 15,
+            (_, valence) => valence,
+        };
+        let symbol = symbol(number);
         let _ = writeln!(text, "{x:10.4}{y:10.4}{z:10.4} {symbol:<3} 0  0  0  0  0{valence:3}  0  0  0  0  0  0");
     }
     for ([first, second], order) in bonds.pairs.iter().zip(&bonds.orders) {
         let _ = writeln!(text, "{:3}{:3}{order:3}  0", first + 1, second + 1);
     }
-    property(&mut text, "CHG", bonds.charges.iter().map(|&charge| i32::from(charge)));
-    property(&mut text, "RAD", bonds.radicals.iter().map(|&count| if count == 0 { 0 } else { 1 + i32::from(count.min(2)) }));
-    text.push_str("M  END\n");
-    text.push_str(items);
-    text.push_str("$$$$\n");
-    Ok(text)
+    property(text, "CHG", bonds.charges.iter().map(|&charge| i32::from(charge)));
+    property(text, "RAD", bonds.radicals.iter().map(|&count| multiplicity(count)));
 }
 
-fn check(positions: &[Vec3], bonds: &Bonds) -> Result<()> {
-    let count = positions.len().max(bonds.pairs.len());
-    if count > MAX_ATOMS {
-        return Err(Error::TooLarge {
-            what: "atoms or bonds in an SDF record (V2000)",
-            got: count.to_string(),
-            limit: MAX_ATOMS,
-            remedy: "Write extended XYZ",
-        });
+fn v3000(text: &mut String, numbers: &[u8], positions: &[Vec3], bonds: &Bonds) {
+    let valences = valences(bonds);
+    text.push_str("  0  0  0     0  0            999 V3000\nM  V30 BEGIN CTAB\n");
+    let _ = writeln!(text, "M  V30 COUNTS {} {} 0 0 0\nM  V30 BEGIN ATOM", positions.len(), bonds.pairs.len());
+    for (atom, (&number, [x, y, z])) in numbers.iter().zip(positions).enumerate() {
+        let _ = write!(text, "M  V30 {} {} {x:.4} {y:.4} {z:.4} 0", atom + 1, symbol(number));
+        if bonds.charges[atom] != 0 {
+            let _ = write!(text, " CHG={}", bonds.charges[atom]);
+        }
+        if bonds.radicals[atom] != 0 {
+            let valence = if valences[atom] == 0 { -1 } else { i32::from(valences[atom]) };
+            let _ = write!(text, " RAD={} VAL={valence}", multiplicity(bonds.radicals[atom]));
+        }
+        text.push('\n');
     }
-    match positions.iter().position(|p| p.iter().any(|x| !(x.abs() <= MAX_COORDINATE))) {
-        None => Ok(()),
-        Some(atom) => Err(Error::entry(
-            "positions",
-            atom,
-            format!("lie within {MAX_COORDINATE} Angstrom of the origin to fit into an SDF"),
-            format!("{:?}", positions[atom]),
-            "Centre the molecule, or write extended XYZ",
-        )),
+    text.push_str("M  V30 END ATOM\nM  V30 BEGIN BOND\n");
+    for (bond, ([first, second], order)) in bonds.pairs.iter().zip(&bonds.orders).enumerate() {
+        let _ = writeln!(text, "M  V30 {} {order} {} {}", bond + 1, first + 1, second + 1);
     }
+    text.push_str("M  V30 END BOND\nM  V30 END CTAB\n");
+}
+
+/// 2 is a doublet, 3 a triplet.
+fn multiplicity(radicals: u8) -> i32 {
+    if radicals == 0 { 0 } else { 1 + i32::from(radicals.min(2)) }
 }
 
 fn valences(bonds: &Bonds) -> Vec<u8> {
     let mut valences = vec![0u8; bonds.charges.len()];
     for (ends, &order) in bonds.pairs.iter().zip(&bonds.orders) {
-        ends.iter().for_each(|&end| valences[end as usize] += order);
+        for &end in ends {
+            valences[end as usize] += order;
+        }
     }
     valences
-}
-
-/// The format writes no valence as 15, and 0 for "not said".
-fn valence_code(valence: u8) -> u8 {
-    if valence == 0 { 15 } else { valence.min(14) }
 }
 
 fn property(text: &mut String, name: &str, values: impl Iterator<Item = i32>) {

@@ -107,7 +107,9 @@ impl Solver {
     fn mend(&self, nodes: &[Node], edges: &[Edge], orders: &mut [u8]) -> i32 {
         let mut valences: Vec<u8> = nodes.iter().map(|node| node.base).collect();
         for (edge, &order) in edges.iter().zip(&*orders) {
-            edge.ends.iter().for_each(|&end| valences[end as usize] += order);
+            for &end in &edge.ends {
+                valences[end as usize] += order;
+            }
         }
         let state = |atom: u32, valence: u8| {
             let node = &nodes[atom as usize];
@@ -126,7 +128,9 @@ impl Solver {
                 }
                 saved += gain;
                 orders[k] += 1;
-                edge.ends.iter().for_each(|&end| valences[end as usize] += 1);
+                for &end in &edge.ends {
+                    valences[end as usize] += 1;
+                }
             }
         }
         saved
@@ -173,7 +177,7 @@ impl Solver {
             });
             for order in edge.low..=edge.high {
                 let valences = before.map(|valence| valence + order);
-                if valences[0] > ends[0].kind.max_valence || valences[1] > ends[1].kind.max_valence {
+                if (0..2).any(|k| valences[k] + step.reserved[k] > ends[k].kind.max_valence) {
                     break;
                 }
                 let mut made = Partial {
@@ -250,13 +254,12 @@ impl Merged {
 
     fn add(&mut self, made: Partial) {
         if self.partials.len() <= SCAN {
-            match self.partials.iter_mut().find(|held| held.key == made.key) {
-                Some(held) => improve(held, made),
-                None => {
-                    self.partials.push(made);
-                    if self.partials.len() > SCAN {
-                        self.rebuild(256);
-                    }
+            if let Some(held) = self.partials.iter_mut().find(|held| held.key == made.key) {
+                improve(held, made);
+            } else {
+                self.partials.push(made);
+                if self.partials.len() > SCAN {
+                    self.rebuild(256);
                 }
             }
             return;

@@ -82,7 +82,9 @@ fn leave_rings(model: &mut Model) {
     let bridges = bridges(model.numbers.len(), &model.edges);
     let mut in_ring = vec![false; model.numbers.len()];
     for (edge, _) in model.edges.iter().zip(&bridges).filter(|(edge, bridge)| edge.low > 0 && !**bridge) {
-        edge.ends.iter().for_each(|&end| in_ring[end as usize] = true);
+        for &end in &edge.ends {
+            in_ring[end as usize] = true;
+        }
     }
     for (edge, _) in model.edges.iter_mut().zip(&bridges).filter(|(edge, bridge)| edge.high > 1 && **bridge) {
         let [a, b] = edge.ends.map(|end| end as usize);
