@@ -28,6 +28,7 @@ neighbors
 symmetry
 validity
 matching
+bonds
 config
 recipes
 batch

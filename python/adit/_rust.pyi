@@ -401,3 +401,76 @@ class Crystals:
         Raises:
             InvalidInputError: as `fit_pairs`.
         """
+
+def infer_bonds(
+    numbers: NDArray[np.uint8],
+    positions: NDArray[np.float64],
+    offsets: NDArray[np.int64],
+    charges: NDArray[np.int32] | None = None,
+    threads: int | None = None,
+) -> tuple[
+    NDArray[np.int64],
+    NDArray[np.uint8],
+    NDArray[np.int64],
+    NDArray[np.int8],
+    NDArray[np.uint8],
+    NDArray[np.int64],
+    NDArray[np.uint32],
+]:
+    """Bonds, bond orders and formal charges of molecules; see `adit.bonds.infer_bonds`.
+
+    Args:
+        numbers: (T,) uint8, 1 to 118.
+        positions: (T, 3) float64, Cartesian, Angstrom.
+        offsets: (N + 1,) int64, from 0 to T.
+        charges: (N,) int32, total charges; None: what the atoms suggest.
+
+    Returns:
+        bonds (M, 2) int64 counted from 0 in each molecule, orders (M,) uint8, bond offsets (N + 1,)
+        int64, charges (T,) int8, radicals (T,) uint8, fragments (T,) int64, flags (N,) uint32.
+
+    Raises:
+        InvalidInputError: a shape or dtype is wrong, a number is not an element, a position is not
+            finite, the offsets decrease or do not end at T, or more than 2^26 pairs of atoms of one
+            molecule are within reach of each other.
+    """
+
+def check_geometry(
+    numbers: NDArray[np.uint8],
+    positions: NDArray[np.float64],
+    offsets: NDArray[np.int64],
+    charges: NDArray[np.int32] | None = None,
+    threads: int | None = None,
+) -> NDArray[np.uint32]:
+    """Failed checks of each molecule, bit k for `adit.bonds.CHECKS[k]`. Arguments as `infer_bonds`."""
+
+def sdf_records(
+    numbers: NDArray[np.uint8],
+    positions: NDArray[np.float64],
+    offsets: NDArray[np.int64],
+    titles: list[str],
+    items: list[str],
+    charges: NDArray[np.int32] | None = None,
+    threads: int | None = None,
+) -> tuple[list[str], NDArray[np.uint32]]:
+    """SDF records with inferred bonds, and the flags of the molecules. Arguments as `infer_bonds`.
+
+    Args:
+        titles: N first lines.
+        items: N texts of data items, each item with its empty line.
+    """
+
+def stable_atoms(
+    numbers: NDArray[np.uint8],
+    positions: NDArray[np.float32] | NDArray[np.float64],
+    offsets: NDArray[np.int64],
+    threads: int | None = None,
+) -> NDArray[np.int64]:
+    """The number of stable atoms of each molecule by the tables of EDM; see `adit.bonds.edm_stability`.
+
+    Raises:
+        InvalidInputError: a shape or dtype is wrong, the offsets decrease or do not end at T.
+    """
+
+def stability_tables() -> tuple[list[tuple[int, int, list[int]]], list[int], list[tuple[int, list[int]]]]:
+    """Atomic numbers and lengths in pm of orders 1 to 3 (0: none); margins in pm; valences."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 class BondChoice(str, Enum):
     rdkit = "rdkit"
     openbabel = "openbabel"
+    adit_rust = "adit-rust"
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -60,7 +61,7 @@ def evaluate(
     if not systems:
         detail = f": {len(broken)} broken entries, the first: {broken[0]}" if broken else ""
         raise InvalidInputError(f"{path} holds no molecule or crystal that can be read{detail}")
-    choice: Bonds = "openbabel" if bonds is BondChoice.openbabel else "rdkit"
+    choice: Bonds = bonds.value
     summary = summarise(systems, choice)
     rows, figures = summary.rows(), summary.to_dict()
     if reference is not None:

@@ -2,6 +2,7 @@
 //! and shapes, release the GIL, compute, and hand the arrays over without copying.
 
 mod arrays;
+mod bonds;
 mod distances;
 mod matching;
 mod neighbors;
@@ -22,6 +23,11 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(version, module)?)?;
     module.add_function(wrap_pyfunction!(neighbors::neighbor_list, module)?)?;
     module.add_function(wrap_pyfunction!(neighbors::neighbor_list_batch, module)?)?;
+    module.add_function(wrap_pyfunction!(bonds::infer_bonds, module)?)?;
+    module.add_function(wrap_pyfunction!(bonds::check_geometry, module)?)?;
+    module.add_function(wrap_pyfunction!(bonds::sdf_records, module)?)?;
+    module.add_function(wrap_pyfunction!(bonds::stable_atoms, module)?)?;
+    module.add_function(wrap_pyfunction!(bonds::stability_tables, module)?)?;
     module.add_function(wrap_pyfunction!(distances::min_distances, module)?)?;
     module.add_function(wrap_pyfunction!(pack::gather, module)?)?;
     module.add_function(wrap_pyfunction!(pack::gather_padded, module)?)?;

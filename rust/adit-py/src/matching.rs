@@ -4,7 +4,7 @@ use adit_core::matching::{self, Convention, Crystal, Options};
 use numpy::{PyArray1, PyArray2, PyArray3};
 use pyo3::prelude::*;
 
-use crate::arrays::{self, Input, Real, invalid};
+use crate::arrays::{self, Input, Real, detached, invalid};
 
 type Cells<'py> =
     (Bound<'py, PyArray1<u8>>, Bound<'py, PyArray2<f64>>, Bound<'py, PyArray3<f64>>, Bound<'py, PyArray1<i64>>);
@@ -55,18 +55,8 @@ impl Crystals {
             prefilter: prefilter.map_or(Ok(true), |prefilter| arrays::scalar("prefilter", prefilter, "a bool"))?,
         };
         let (numbers, offsets, threads) = (numbers.flat(), offsets.flat(), arrays::threads(threads)?);
-        macro_rules! detached {
-            ($positions:expr, $cells:expr) => {{
-                let (positions, cells) = ($positions.rows(), $cells.matrices());
-                py.detach(|| matching::crystals(numbers, positions, cells, offsets, &options, threads))
-            }};
-        }
-        let crystals = match (&positions, &cells) {
-            (Real::Double(positions), Real::Double(cells)) => detached!(positions, cells),
-            (Real::Double(positions), Real::Single(cells)) => detached!(positions, cells),
-            (Real::Single(positions), Real::Double(cells)) => detached!(positions, cells),
-            (Real::Single(positions), Real::Single(cells)) => detached!(positions, cells),
-        };
+        let crystals =
+            detached!(py, positions, cells, matching::crystals(numbers, positions, cells, offsets, &options, threads));
         Ok(Self { crystals: crystals.map_err(invalid)?, options })
     }
 
