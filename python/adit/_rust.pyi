@@ -16,16 +16,18 @@ def version() -> str:
     """The version of the extension module."""
 
 def neighbor_list(
+    quantities: str,
     positions: NDArray[np.float64],
     cell: NDArray[np.float64] | None,
     pbc: tuple[bool, bool, bool],
     cutoff: float,
     half: bool = False,
     algorithm: str = "auto",
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32], NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[NDArray[Any], ...]:
     """All pairs of atoms and periodic images that are closer than `cutoff` (strictly).
 
     Args:
+        quantities: letters out of "ijSdD", for what is returned; what is not asked for costs nothing.
         positions: (n, 3) float64, Cartesian, inside the cell or not.
         cell: (3, 3) float64; None where nothing is periodic. Skewed, left-handed or smaller than
             the cutoff, all is well; vectors of directions that are not periodic do not count.
@@ -37,13 +39,43 @@ def neighbor_list(
             is the same, bit for bit.
 
     Returns:
-        i (m,) int64, j (m,) int64, shifts (m, 3) int32, distances (m,) float64 and vectors (m, 3)
-        float64 with vector = positions[j] + shift @ cell - positions[i], sorted by (i, j, shift).
+        One array for each letter: i (m,) int64, j (m,) int64, shifts S (m, 3) int32, distances d (m,)
+        float64, vectors D (m, 3) float64 with D = positions[j] + S @ cell - positions[i]; sorted by
+        (i, j, S).
 
     Raises:
         InvalidInputError: an argument is not as above; a position is not finite or beyond 1e9
             Angstrom; the cell is flat in its periodic directions; the list would hold more than
             2^26 pairs (4 GB) or reach more than 2^26 image cells.
+    """
+
+def neighbor_list_batch(
+    quantities: str,
+    positions: NDArray[np.float64],
+    cells: NDArray[np.float64],
+    pbc: NDArray[np.bool_],
+    offsets: NDArray[np.int64],
+    cutoff: float,
+    half: bool = False,
+    algorithm: str = "auto",
+    threads: int | None = None,
+) -> tuple[NDArray[Any], ...]:
+    """The neighbour lists of N systems, in parallel; i and j count the atoms of all of them.
+
+    Args:
+        quantities, cutoff, half, algorithm: as of `neighbor_list`.
+        positions: (T, 3) float64, Cartesian.
+        cells: (N, 3, 3) float64; vectors of directions that are not periodic do not count.
+        pbc: (N, 3) bool.
+        offsets: (N + 1,) int64, from 0 to T.
+
+    Returns:
+        As `neighbor_list`, sorted by (system, i, j, S), and behind it pair_offsets (N + 1,) int64:
+        system k has the pairs pair_offsets[k] to pair_offsets[k + 1].
+
+    Raises:
+        InvalidInputError: as `neighbor_list`, naming the system; the offsets decrease or do not end at
+            T; more than 2^28 pairs in all.
     """
 
 def min_distances(

@@ -4,10 +4,11 @@
 //! and angles near to what is usual, no clashes, flat aromatic rings and double bonds. There the bounds
 //! come from `RDKit`'s distance geometry; here from the lengths of `lengths` and from fixed angles.
 
+use super::contacts::half_list;
 use super::lengths::pair;
 use super::{Bonds, flags};
 use crate::cell::{self, Vec3};
-use crate::neighbors::{self, Algorithm};
+use crate::neighbors;
 
 /// What can be wrong, as bits.
 pub mod failures {
@@ -188,7 +189,7 @@ fn clashes(numbers: &[u8], positions: &[Vec3], graph: &Graph) -> bool {
         return (0..count).any(|i| (0..i).any(|j| clash(i, j, distance(positions, i, j))));
     }
     let reach = CLASH * 2.0 * numbers.iter().map(|&number| radius(number)).fold(0.0, f64::max);
-    let list = neighbors::neighbor_list(positions, &[[0.0; 3]; 3], [false; 3], reach, true, Algorithm::Auto);
+    let list = neighbors::neighbor_list(positions, &[[0.0; 3]; 3], [false; 3], &half_list(reach));
     // Too many pairs to list are too many to be no clash.
     list.map_or(true, |list| (0..list.i.len()).any(|k| clash(list.i[k] as u32, list.j[k] as u32, list.distances[k])))
 }

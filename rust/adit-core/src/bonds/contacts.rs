@@ -3,7 +3,7 @@
 use super::lengths::{Pair, pair, pairs_of};
 use crate::cell::{Matrix, Vec3};
 use crate::error::Result;
-use crate::neighbors::{self, Algorithm, MAX_COORDINATE};
+use crate::neighbors::{self, Algorithm, MAX_COORDINATE, Quantities, Search};
 
 /// Up to this many atoms all pairs are looked at; beyond, a neighbour list is made.
 const BRUTE_LIMIT: usize = 80;
@@ -63,7 +63,7 @@ fn find_in_list(numbers: &[u8], positions: &[Vec3], contacts: &mut Vec<Contact>)
     let chosen: Vec<usize> = (0..numbers.len()).filter(near).collect();
     let points: Vec<Vec3> = chosen.iter().map(|&atom| positions[atom]).collect();
     let none: Matrix = [[0.0; 3]; 3];
-    let list = neighbors::neighbor_list(&points, &none, [false; 3], reach, true, Algorithm::Auto)?;
+    let list = neighbors::neighbor_list(&points, &none, [false; 3], &half_list(reach))?;
     let mut overlap = false;
     for ((&i, &j), &distance) in list.i.iter().zip(&list.j).zip(&list.distances) {
         let (i, j) = (chosen[i as usize], chosen[j as usize]);
@@ -73,6 +73,12 @@ fn find_in_list(numbers: &[u8], positions: &[Vec3], contacts: &mut Vec<Contact>)
         }
     }
     Ok(overlap)
+}
+
+/// Each pair within `cutoff` once, with its distance.
+pub fn half_list(cutoff: f64) -> Search {
+    let quantities = Quantities::I.and(Quantities::J).and(Quantities::DISTANCES);
+    Search { cutoff, half: true, algorithm: Algorithm::Auto, quantities }
 }
 
 fn add(contacts: &mut Vec<Contact>, ends: [u32; 2], distance: f32, pair: &'static Pair) -> bool {
