@@ -14,9 +14,10 @@ from __future__ import annotations
 import argparse
 import gc
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -27,7 +28,7 @@ from baselines import ours, report
 from baselines.common import Baseline, parameter_count
 from baselines.registry import MOLECULE, Entry, select
 from baselines.report import Point, Row, say
-from baselines.timing import GROUPED, Bench, Timer, Way, gflop
+from baselines.timing import GROUPED, Bench, Sizes, Timer, Way, gflop
 from baselines.workloads import Workload, workloads
 
 SAMPLES = 10_000
@@ -55,24 +56,19 @@ def build(entry: Entry, bench: Bench) -> Baseline:
     return entry.build().eval().to(bench.device)
 
 
-def rows_of(entry: Entry, workload: Workload, bench: Bench) -> list[Row]:
+def rows_of(timer: Timer, workload: Workload) -> list[Row]:
     """All rows of a network on a workload, one for each published number of evaluations."""
-    network = build(entry, bench)
-
-    def sizes(count: int) -> torch.Tensor:
-        return workload.sizes(count, entry.hydrogens)
-
-    timer = Timer(bench, entry, network, sizes)
-    published = timer.published()
-    best = timer.best(published)
-    decoding = decoding_seconds(entry, published, bench, sizes)
-    torch.compiler.reset()
+    entry = timer.entry
+    sizes = partial(workload.sizes, hydrogens=entry.hydrogens)
+    published = timer.published(sizes)
+    best = timer.best(published, sizes)
+    decoding = decoding_seconds(entry, published, timer.bench, sizes)
     rows = [
         Row(
             workload=workload.title,
             network=entry.name if len(entry.evaluations) == 1 else f"{entry.name}, {evaluations} steps",
             source=entry.source,
-            parameters=parameter_count(network),
+            parameters=parameter_count(timer.network),
             gflop=gflop(entry, workload.mean(entry.hydrogens)),
             evaluations=evaluations,
             batch=published.batch,
@@ -85,43 +81,51 @@ def rows_of(entry: Entry, workload: Workload, bench: Bench) -> list[Row]:
         )
         for evaluations in entry.evaluations
     ]
-    say(f"  {entry.name}: {rows[0].milliseconds:,.1f} ms per evaluation; {rows[0].seconds:,.0f} s, at best "
-        f"{rows[0].best_seconds:,.0f} s")  # fmt: skip
+    say(f"  {entry.name}, {workload.name}: {rows[0].milliseconds:,.1f} ms per evaluation; {rows[0].seconds:,.0f} s, "
+        f"at best {rows[0].best_seconds:,.0f} s ({best}) {timer.note}")  # fmt: skip
     return rows
 
 
-def decoding_seconds(entry: Entry, published: Way, bench: Bench, sizes: Callable[[int], torch.Tensor]) -> float:
+def decoding_seconds(entry: Entry, published: Way, bench: Bench, sizes: Sizes) -> float:
     """Of one sample; 0 without a decoder."""
     if entry.decoder is None:
         return 0.0
     plain = replace(entry, build=entry.decoder, decoder=None, guided=False)
-    return Timer(bench, plain, build(plain, bench), sizes).time(published).seconds
+    return Timer(bench, plain, build(plain, bench)).time(published, sizes).seconds
 
 
-def our_row(generator: Generator, workload: Workload, bench: Bench, seconds: float, most: int) -> Row:
+def our_row(generator: Generator, workload: Workload, bench: Bench, quick: bool) -> Row:
     """The shipped weights: the network timed like the others, the whole end to end."""
     entry = ours.shipped_entry(generator, workload.system)
-    row = rows_of(entry, workload, replace(bench, search=False))[0]
-    each, n = ours.end_to_end(generator, workload, bench.repeats, seconds, most)
+    timer = Timer(replace(bench, search=False), entry, build(entry, bench))
+    row = rows_of(timer, workload)[0]
+    each, n = ours.end_to_end(generator, workload, bench.repeats, 1.0 if quick else 6.0, 4 if quick else 512)
     total = SAMPLES * each
-    say(f"  {entry.name}: {total:,.0f} s end to end, from {bench.repeats} runs of {n}")
+    say(f"  {entry.name}, {workload.name}: {total:,.0f} s end to end, from {bench.repeats} runs of {n}")
     note = "" if workload.trained else "weights not trained for these sizes: time only"
     way = f"end to end, runs of {n}"
     return replace(row, seconds=total, best_seconds=total, best=way, ratio=1.0, best_ratio=1.0, note=note)
 
 
-def compare(generator: Generator, workload: Workload, bench: Bench, options: argparse.Namespace) -> list[Row]:
-    """All rows of a workload, ours first."""
-    say(workload.title)
-    first = our_row(generator, workload, bench, 1.0 if options.quick else 10.0, 4 if options.quick else 512)
-    rows = [first]
-    for entry in [ours.published_size_entry(workload.system), *select(options.baselines, workload.system)]:
-        rows += [
-            replace(row, ratio=row.seconds / first.seconds, best_ratio=row.best_seconds / first.best_seconds)
-            for row in rows_of(entry, workload, bench)
-        ]
+def compare(generator: Generator, loads: list[Workload], bench: Bench, options: argparse.Namespace) -> list[Row]:
+    """All rows, by workload, ours first. A network is built and compiled once for all its workloads."""
+    tables = {load.name: [our_row(generator, load, bench, options.quick)] for load in loads}
+    systems = list(dict.fromkeys(load.system for load in loads))
+    chosen = [entry for entry in select(options.baselines) if set(entry.systems) & set(systems)]
+    for entry in [*map(ours.published_size_entry, systems), *chosen]:
+        timer = Timer(bench, entry, build(entry, bench))
+        for load in loads:
+            if load.system in entry.systems:
+                tables[load.name] += [beside(row, tables[load.name][0]) for row in rows_of(timer, load)]
+        del timer
+        torch.compiler.reset()
         gc.collect()
-    return rows
+    return [row for rows in tables.values() for row in rows]
+
+
+def beside(row: Row, first: Row) -> Row:
+    """The row with its ratios to ours."""
+    return replace(row, ratio=row.seconds / first.seconds, best_ratio=row.best_seconds / first.best_seconds)
 
 
 def sweep(generator: Generator, bench: Bench) -> Iterable[Point]:
@@ -134,10 +138,9 @@ def sweep(generator: Generator, bench: Bench) -> Iterable[Point]:
     at, batches = max(bench.batch // 4, 1), [max(bench.batch // 16, 1) * 4**k for k in range(4)]
     places = [("atoms", atoms, at) for atoms in (9, 18, 29, 44, 64)] + [("batch", 18, batch) for batch in batches]
     for entry in entries:
-        network = build(entry, bench)
+        timer = Timer(bench, entry, build(entry, bench))
         for against, atoms, batch in places:
-            timer = Timer(bench, entry, network, lambda count, atoms=atoms: torch.full((count,), atoms))
-            each = timer.time(Way(batch=batch, arrangement=GROUPED), 3).seconds
+            each = timer.time(Way(batch=batch, arrangement=GROUPED), lambda n, a=atoms: torch.full((n,), a), 3).seconds
             yield Point(network=entry.name, against=against, atoms=atoms, batch=batch,
                         seconds=SAMPLES * each * entry.evaluations[0])  # fmt: skip
         say(f"  {entry.name}: swept")
@@ -155,7 +158,7 @@ def main(words: list[str] | None = None) -> None:
     known = {workload.name: workload for workload in workloads(generator.weights)}
     if unknown := set(options.workloads or ()) - set(known):
         raise SystemExit(f"unknown workloads {sorted(unknown)}; known: {', '.join(known)}")
-    rows = [row for name in options.workloads or known for row in compare(generator, known[name], bench, options)]
+    rows = compare(generator, [known[name] for name in options.workloads or known], bench, options)
     about = report.machine(bench)
     report.print_tables(rows, Console(width=None if Console().is_terminal else 200))
     report.write_csv(options.out / f"baselines-{generator.device.type}.csv", rows, about)

@@ -15,6 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from baselines.common import Baseline
 from baselines.registry import Entry
 
+Sizes = Callable[[int], Tensor]
+"""The sizes of a batch of so many systems."""
 PADDED, GROUPED = "padded", "by size"
 """A batch of mixed sizes padded to the largest; or split into parts of one size, without padding."""
 
@@ -88,14 +90,14 @@ def evaluation(network: Baseline, sizes: Tensor, arrangement: str, guided: bool)
 
 
 class Timer:
-    """Times one network on one workload."""
+    """Times one network, which stays compiled from one workload to the next."""
 
-    def __init__(self, bench: Bench, entry: Entry, network: Baseline, sizes: Callable[[int], Tensor]) -> None:
-        self.bench, self.entry, self.network, self.sizes = bench, entry, network, sizes
+    def __init__(self, bench: Bench, entry: Entry, network: Baseline) -> None:
+        self.bench, self.entry, self.network = bench, entry, network
         self.note, self.has_compiled = "", False
 
-    def time(self, way: Way, repeats: int | None = None) -> Way:
-        run = evaluation(self.network, self.sizes(way.batch), way.arrangement, self.entry.guided)
+    def time(self, way: Way, sizes: Sizes, repeats: int | None = None) -> Way:
+        run = evaluation(self.network, sizes(way.batch), way.arrangement, self.entry.guided)
         if way.compiled and not self.has_compiled:
             self.has_compiled = True
             for block in self.network.blocks:
@@ -104,30 +106,32 @@ class Timer:
         with torch.compiler.set_stance("force_eager") if eager else nullcontext():
             return replace(way, seconds=self.bench.measure(run, repeats) / way.batch)
 
-    def published(self) -> Way:
+    def published(self, sizes: Sizes) -> Way:
         """At the batch size of all, arranged as in the published code."""
         arrangement = PADDED if self.entry.pads else GROUPED
-        return self.time(Way(batch=self.bench.batch, arrangement=arrangement))
+        return self.time(Way(batch=self.bench.batch, arrangement=arrangement), sizes)
 
-    def best(self, published: Way) -> Way:
+    def best(self, published: Way, sizes: Sizes) -> Way:
         """The fastest way found: other batch sizes, both arrangements, and the best of these compiled."""
         if not self.bench.search:
             return published
         batch, found = published.batch, published
-        for size in (max(batch // 4, 1), batch, 4 * batch, 16 * batch):
+        for size in (max(batch // 4, 1), batch, 4 * batch):
             for arrangement in (PADDED, GROUPED) if self.entry.masks else (GROUPED,):
                 way = Way(batch=size, arrangement=arrangement)
                 if way == replace(published, seconds=way.seconds) or published.seconds * size > self.bench.patience:
                     continue
-                found = min(found, self.attempt(way), key=lambda tried: tried.seconds)
-        found = min(found, self.attempt(replace(found, compiled=True)), key=lambda tried: tried.seconds)
-        return min(published, self.time(found), key=lambda tried: tried.seconds) if found != published else published
+                found = min(found, self.attempt(way, sizes), key=lambda tried: tried.seconds)
+        found = min(found, self.attempt(replace(found, compiled=True), sizes), key=lambda tried: tried.seconds)
+        if found == published:
+            return published
+        return min(published, self.time(found, sizes), key=lambda tried: tried.seconds)
 
-    def attempt(self, way: Way) -> Way:
+    def attempt(self, way: Way, sizes: Sizes) -> Way:
         """One run; infinitely slow where memory or torch.compile fails."""
         never = replace(way, seconds=float("inf"))
         try:
-            return self.time(way, 1)
+            return self.time(way, sizes, 1)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
             return never

@@ -171,6 +171,7 @@ def test_shift_on_the_torus(name: str) -> None:
     assert (run(network, changed(inputs, fractional=moved))["types"] - out["types"]).abs().max() > 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_bfloat16_products(name: str) -> None:
     """As timed where the hardware has them; CPUs without them emulate."""

@@ -90,32 +90,37 @@ def test_arrangements() -> None:
     assert network.seen[1:] == [[2], [3, 3], [5]]
 
 
+@pytest.mark.slow  # torch.compile takes seconds to import
 def test_search_tries_batches_and_arrangements() -> None:
     network = Recorder()
-    timer = Timer(BENCH, select(["EDM"])[0], network, lambda count: torch.arange(1, count + 1))
-    published = timer.published()
+    timer = Timer(BENCH, select(["EDM"])[0], network)
+    published = timer.published(growing)
     assert (published.batch, published.arrangement, published.compiled) == (4, PADDED, False)
-    best = timer.best(published)
+    best = timer.best(published, growing)
     assert best.seconds <= published.seconds and timer.note == ""
     assert {1, 4, 16} <= {len(seen) for seen in network.seen}
     network.seen.clear()
-    assert Timer(replace(BENCH, patience=0.0), timer.entry, network, timer.sizes).best(published) is not None
-    assert {len(seen) for seen in network.seen} <= {4, 1}
+    impatient = Timer(replace(BENCH, patience=0.0), timer.entry, network)
+    assert impatient.best(published, growing).batch == 4
+    assert {len(seen) for seen in network.seen} <= {4}
+
+
+def growing(count: int) -> Tensor:
+    return torch.arange(1, count + 1)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no compiler"), torch.OutOfMemoryError("full")])
 def test_search_survives_what_compiling_breaks(error: Exception) -> None:
-    network = Recorder(Stubborn(error))
-    timer = Timer(BENCH, select(["EDM"])[0], network, lambda count: torch.ones(count, dtype=torch.long))
-    best = timer.best(timer.published())
+    timer = Timer(BENCH, select(["EDM"])[0], Recorder(Stubborn(error)))
+    best = timer.best(timer.published(growing), growing)
     assert math.isfinite(best.seconds) and not best.compiled
     assert timer.note == ("torch.compile fails (RuntimeError)" if type(error) is RuntimeError else "")
 
 
 def test_errors_of_a_network_itself_are_not_hidden() -> None:
-    timer = Timer(BENCH, select(["EDM"])[0], Wrong(), lambda n: torch.ones(n))
+    timer = Timer(BENCH, select(["EDM"])[0], Wrong())
     with pytest.raises(RuntimeError, match="wrong shape"):
-        timer.best(Way(batch=4, arrangement=PADDED, seconds=0.1))
+        timer.best(Way(batch=4, arrangement=PADDED, seconds=0.1), growing)
 
 
 @pytest.mark.parametrize(
