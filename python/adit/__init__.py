@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from adit import bonds, matching, neighbors, symmetry, validity
     from adit.convert.files import read
     from adit.convert.writers import write
     from adit.data.packed import PackedDataset
@@ -39,6 +40,8 @@ _HOMES = {
     "write": "adit.convert.writers",
 }
 
+_MODULES = ("bonds", "matching", "neighbors", "symmetry", "validity")
+
 __all__ = [
     "AditError",
     "AtomicSystem",
@@ -46,10 +49,15 @@ __all__ = [
     "PackedDataset",
     "StructureMatcher",
     "__version__",
+    "bonds",
     "load_dataset",
+    "matching",
     "neighbor_list",
+    "neighbors",
     "read",
     "summarise",
+    "symmetry",
+    "validity",
     "write",
 ]
 
@@ -59,6 +67,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("adit")
+    if name in _MODULES:
+        return import_module(f"adit.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'adit' has no attribute {name!r}; known: {', '.join(__all__)}")
     module = import_module(_HOMES[name])

@@ -25,7 +25,7 @@ def joint_tiny() -> Recipe:
         dit=DiTConfig(width=256, heads=8, layers=8, latent_dim=8, qk_norm=True),
         flow=FlowConfig(time_sampling="logit-normal", time_mean=0.5, time_std=1.2, weight_cap=0.95),
         dit_train=TrainConfig(
-            steps=2900,
+            steps=6700,
             tokens_per_group=2048,
             crystal_fraction=0.2,
             optim=OptimConfig(optimizer="muon", learning_rate=1e-3, muon_learning_rate=0.02, gradient_clip=1.0,
