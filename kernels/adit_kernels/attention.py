@@ -89,9 +89,9 @@ def _short_forward(
         q, _ = unit_rows(_load_head(qkv, t, mask, 0, head, HEADS, K), QK_NORM)
         k, _ = unit_rows(_load_head(qkv, t, mask, 1, head, HEADS, K), QK_NORM)
         v = _load_head(qkv, t, mask, 2, head, HEADS, K)
-        logits = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
+        logits = tl.dot(q, tl.trans(k), input_precision="tf32x3") * scale
         p, norm = softmax_base2(logits, of[:, None] == of[None, :])
-        o = tl.dot(p.to(v.dtype), v, input_precision="ieee")
+        o = tl.dot(p.to(v.dtype), v, input_precision="tf32x3")
         at = (t.to(tl.int64) * HEADS + head)[:, None] * K + tl.arange(0, K)[None, :]
         tl.store(out + at, o.to(out.dtype.element_ty), mask=mask[:, None])
         tl.store(lse + head.to(tl.int64) * tokens + t, norm, mask=mask)
@@ -115,15 +115,15 @@ def _short_backward(
         at = (t.to(tl.int64) * HEADS + head)[:, None] * K + tl.arange(0, K)[None, :]
         do = tl.load(grad_out + at, mask=mask[:, None], other=0.0)
         norm = tl.load(lse + head.to(tl.int64) * tokens + t, mask=mask, other=0.0)
-        logits = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
+        logits = tl.dot(q, tl.trans(k), input_precision="tf32x3") * scale
         p = tl.where(of[:, None] == of[None, :], tl.exp2(logits - norm[:, None]), 0.0)
-        dv = tl.dot(tl.trans(p.to(do.dtype)), do, input_precision="ieee")
+        dv = tl.dot(tl.trans(p.to(do.dtype)), do, input_precision="tf32x3")
         _store_head(grad_qkv, dv, t, mask, 2, head, HEADS, K)
-        dp = tl.dot(do, tl.trans(v), input_precision="ieee")
+        dp = tl.dot(do, tl.trans(v), input_precision="tf32x3")
         ds = (p * (dp - tl.sum(p * dp, 1)[:, None]) * grad_scale).to(q.dtype)
-        dq = tl.dot(ds, k, input_precision="ieee")
+        dq = tl.dot(ds, k, input_precision="tf32x3")
         _store_head(grad_qkv, _unit_rows_gradient(dq, q, q_inverse, QK_NORM), t, mask, 0, head, HEADS, K)
-        dk = tl.dot(tl.trans(ds), q, input_precision="ieee")
+        dk = tl.dot(tl.trans(ds), q, input_precision="tf32x3")
         _store_head(grad_qkv, _unit_rows_gradient(dk, k, k_inverse, QK_NORM), t, mask, 1, head, HEADS, K)
 
 
@@ -153,12 +153,12 @@ def _long_forward(
         k, _ = unit_rows(_load_head(qkv, u, present, 1, head, HEADS, K), QK_NORM)
         v = _load_head(qkv, u, present, 2, head, HEADS, K)
         same = of[:, None] == tl.load(system + u, mask=present, other=-2)[None, :]
-        logits = tl.where(same, tl.dot(q, tl.trans(k), input_precision="ieee") * scale, -1e30)
+        logits = tl.where(same, tl.dot(q, tl.trans(k), input_precision="tf32x3") * scale, -1e30)
         new_top = tl.maximum(top, tl.max(logits, 1))
         p = tl.where(same, tl.exp2(logits - new_top[:, None]), 0.0)
         shrink = tl.exp2(top - new_top)
         total = total * shrink + tl.sum(p, 1)
-        o = o * shrink[:, None] + tl.dot(p.to(v.dtype), v, input_precision="ieee")
+        o = o * shrink[:, None] + tl.dot(p.to(v.dtype), v, input_precision="tf32x3")
         top = new_top
     total = tl.maximum(total, 1e-30)
     at = (t.to(tl.int64) * HEADS + head)[:, None] * K + tl.arange(0, K)[None, :]
@@ -191,11 +191,11 @@ def _long_backward_queries(
         k, _ = unit_rows(_load_head(qkv, u, present, 1, head, HEADS, K), QK_NORM)
         v = _load_head(qkv, u, present, 2, head, HEADS, K)
         same = of[:, None] == tl.load(system + u, mask=present, other=-2)[None, :]
-        logits = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
+        logits = tl.dot(q, tl.trans(k), input_precision="tf32x3") * scale
         p = tl.where(same, tl.exp2(logits - norm[:, None]), 0.0)
-        dp = tl.dot(do, tl.trans(v), input_precision="ieee")
+        dp = tl.dot(do, tl.trans(v), input_precision="tf32x3")
         ds = (p * (dp - along[:, None]) * grad_scale).to(q.dtype)
-        dq += tl.dot(ds, k, input_precision="ieee")
+        dq += tl.dot(ds, k, input_precision="tf32x3")
     _store_head(grad_qkv, _unit_rows_gradient(dq, q, q_inverse, QK_NORM), t, mask, 0, head, HEADS, K)
 
 
@@ -223,12 +223,12 @@ def _long_backward_keys(
         norm = tl.load(lse + head.to(tl.int64) * tokens + t, mask=mask, other=0.0)
         along = tl.load(delta + head.to(tl.int64) * tokens + t, mask=mask, other=0.0)
         same = tl.load(system + t, mask=mask, other=-2)[:, None] == of[None, :]
-        logits = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
+        logits = tl.dot(q, tl.trans(k), input_precision="tf32x3") * scale
         p = tl.where(same, tl.exp2(logits - norm[:, None]), 0.0)
-        dv += tl.dot(tl.trans(p.to(do.dtype)), do, input_precision="ieee")
-        dp = tl.dot(do, tl.trans(v), input_precision="ieee")
+        dv += tl.dot(tl.trans(p.to(do.dtype)), do, input_precision="tf32x3")
+        dp = tl.dot(do, tl.trans(v), input_precision="tf32x3")
         ds = (p * (dp - along[:, None]) * grad_scale).to(q.dtype)
-        dk += tl.dot(tl.trans(ds), q, input_precision="ieee")
+        dk += tl.dot(tl.trans(ds), q, input_precision="tf32x3")
     _store_head(grad_qkv, _unit_rows_gradient(dk, k, k_inverse, QK_NORM), u, present, 1, head, HEADS, K)
     _store_head(grad_qkv, dv, u, present, 2, head, HEADS, K)
 
@@ -242,6 +242,11 @@ def logit_scales(head_size: int, qk_norm: bool) -> tuple[float, float]:
     return scale * _LOG2E, scale
 
 
+def _warps(warps: int, qkv: Tensor) -> int:
+    """Twice as many for float32, whose operands take twice the registers."""
+    return 2 * warps if qkv.dtype == torch.float32 else warps
+
+
 @torch.library.custom_op("adit_kernels::attention", mutates_args=())
 def attention_op(qkv: Tensor, offsets: Tensor, system: Tensor, max_length: int, qk_norm: bool) -> tuple[Tensor, Tensor]:
     tokens, _, heads, size = qkv.shape
@@ -253,13 +258,19 @@ def attention_op(qkv: Tensor, offsets: Tensor, system: Tensor, max_length: int, 
     if (short := table().short_for(max_length)) is not None:
         step = short.step(max_length)
         _short_forward[(triton.cdiv(tokens, step) * heads,)](
-            *arguments, HEADS=heads, K=size, QK_NORM=qk_norm, BLOCK=short.block, STEP=step, num_warps=short.warps
+            *arguments,
+            HEADS=heads,
+            K=size,
+            QK_NORM=qk_norm,
+            BLOCK=short.block,
+            STEP=step,
+            num_warps=_warps(short.warps, qkv),
         )
     else:
         long = table().long
         _long_forward[(triton.cdiv(tokens, long.queries) * heads,)](
             *arguments, HEADS=heads, K=size, QK_NORM=qk_norm, QUERIES=long.queries, KEYS=long.keys,
-            num_warps=long.warps, num_stages=long.stages,
+            num_warps=_warps(long.warps, qkv), num_stages=long.stages,
         )  # fmt: skip
     return out, lse
 
@@ -284,12 +295,12 @@ def attention_backward_op(
         step = short.step(max_length)
         _short_backward[(triton.cdiv(tokens, step) * heads,)](
             grad_out, qkv, lse, grad_qkv, offsets, system, tokens, *scales,
-            HEADS=heads, K=size, QK_NORM=qk_norm, BLOCK=short.block, STEP=step, num_warps=short.warps,
+            HEADS=heads, K=size, QK_NORM=qk_norm, BLOCK=short.block, STEP=step, num_warps=_warps(short.warps, qkv),
         )  # fmt: skip
         return grad_qkv
     long, delta = table().long, torch.empty_like(lse)
     options = {"HEADS": heads, "K": size, "QK_NORM": qk_norm, "QUERIES": long.queries, "KEYS": long.keys}
-    options |= {"num_warps": long.warps, "num_stages": long.stages}
+    options |= {"num_warps": _warps(long.warps, qkv), "num_stages": long.stages}
     _long_backward_queries[(triton.cdiv(tokens, long.queries) * heads,)](
         grad_out, qkv, out, lse, delta, grad_qkv, offsets, system, tokens, *scales, **options
     )

@@ -73,9 +73,9 @@ def _adaln_pieces(
 def _project(h0, h1, weight, bias, n, D0: tl.constexpr, D1: tl.constexpr):
     """(tokens, D) by rows n of a weight (N, D), and their bias: (tokens, n) float32."""
     at = weight + n[None, :] * (D0 + D1)
-    out = tl.dot(h0, tl.load(at + tl.arange(0, D0)[:, None]), input_precision="ieee")
+    out = tl.dot(h0, tl.load(at + tl.arange(0, D0)[:, None]), input_precision="tf32x3")
     if D1 > 0:
-        out = tl.dot(h1, tl.load(at + (D0 + tl.arange(0, D1))[:, None]), out, input_precision="ieee")
+        out = tl.dot(h1, tl.load(at + (D0 + tl.arange(0, D1))[:, None]), out, input_precision="tf32x3")
     return out + tl.load(bias + n)[None, :].to(tl.float32)
 
 
@@ -83,9 +83,9 @@ def _project(h0, h1, weight, bias, n, D0: tl.constexpr, D1: tl.constexpr):
 def _spread(o0, o1, part, weight, i, inputs, D0: tl.constexpr, D1: tl.constexpr):
     """Adds to (tokens, D), in two pieces, part (tokens, i) by columns i of a weight (D, inputs)."""
     at = weight + i[:, None]
-    o0 = tl.dot(part, tl.load(at + tl.arange(0, D0)[None, :] * inputs), o0, input_precision="ieee")
+    o0 = tl.dot(part, tl.load(at + tl.arange(0, D0)[None, :] * inputs), o0, input_precision="tf32x3")
     if D1 > 0:
-        o1 = tl.dot(part, tl.load(at + (D0 + tl.arange(0, D1))[None, :] * inputs), o1, input_precision="ieee")
+        o1 = tl.dot(part, tl.load(at + (D0 + tl.arange(0, D1))[None, :] * inputs), o1, input_precision="tf32x3")
     return o0, o1
 
 
@@ -124,14 +124,14 @@ def _attend(
             x, scale, shift, at, row, mask, scale_stride, shift_stride, mean, inverse, dtype, first, INNER
         )  # fmt: skip
         w = weight + n[None, :] * WIDTH + first + tl.arange(0, INNER)[:, None]
-        q = tl.dot(h, tl.load(w), q, input_precision="ieee")
-        k = tl.dot(h, tl.load(w + WIDTH * WIDTH), k, input_precision="ieee")
-        v = tl.dot(h, tl.load(w + 2 * WIDTH * WIDTH), v, input_precision="ieee")
+        q = tl.dot(h, tl.load(w), q, input_precision="tf32x3")
+        k = tl.dot(h, tl.load(w + WIDTH * WIDTH), k, input_precision="tf32x3")
+        v = tl.dot(h, tl.load(w + 2 * WIDTH * WIDTH), v, input_precision="tf32x3")
     unit_q, _ = unit_rows(q.to(dtype), QK_NORM)
     unit_k, _ = unit_rows(k.to(dtype), QK_NORM)
-    logits = tl.dot(unit_q, tl.trans(unit_k), input_precision="ieee") * logit_scale
+    logits = tl.dot(unit_q, tl.trans(unit_k), input_precision="tf32x3") * logit_scale
     p, _ = softmax_base2(logits, of[:, None] == of[None, :])
-    return tl.dot(p.to(dtype), v.to(dtype), input_precision="ieee")
+    return tl.dot(p.to(dtype), v.to(dtype), input_precision="tf32x3")
 
 
 @triton.jit(do_not_specialize=["tokens"])
@@ -166,7 +166,7 @@ def _linear_gate(
     for first in range(0, inputs, INNER):
         i = first + tl.arange(0, INNER)
         left = tl.load(a + t.to(tl.int64)[:, None] * inputs + i[None, :], mask=mask[:, None], other=0.0)
-        y = tl.dot(left, tl.load(weight + d[None, :] * inputs + i[:, None]), y, input_precision="ieee")
+        y = tl.dot(left, tl.load(weight + d[None, :] * inputs + i[:, None]), y, input_precision="tf32x3")
     row = load_row(system, rows, t, mask, HAS_ROWS)
     _gated_store(out, x, y, bias, gate, t, row, mask, gate_stride, width, d)
 
