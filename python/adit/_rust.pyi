@@ -27,21 +27,21 @@ def neighbor_list(
     """All pairs of atoms and periodic images that are closer than `cutoff` (strictly).
 
     Args:
-        quantities: letters out of "ijSdD", for what is returned; what is not asked for costs nothing.
+        quantities: letters, see Returns; what is not asked for is not computed.
         positions: (n, 3) float64, Cartesian, inside the cell or not.
         cell: (3, 3) float64; None where nothing is periodic. Skewed, left-handed or smaller than
             the cutoff, all is well; vectors of directions that are not periodic do not count.
         pbc: which directions are periodic.
-        cutoff: positive, finite.
+        cutoff: 1e-100 to 1e100.
         half: False: every pair in both directions. True: once, with i < j, or with i = j and the
             first nonzero shift positive.
         algorithm: "brute" (best for small systems), "cells" (best for large) or "auto"; the result
             is the same, bit for bit.
 
     Returns:
-        One array for each letter: i (m,) int64, j (m,) int64, shifts S (m, 3) int32, distances d (m,)
-        float64, vectors D (m, 3) float64 with D = positions[j] + S @ cell - positions[i]; sorted by
-        (i, j, S).
+        One array for each letter, in this order: i, j (m,) int64; S (m, 3) int32, shifts; d (m,)
+        float64, distances; D (m, 3) float64, positions[j] + shift @ cell - positions[i]. Sorted by
+        (i, j, shift). The vectors of (i, j, S) and (j, i, -S) are exact opposites.
 
     Raises:
         InvalidInputError: an argument is not as above; a position is not finite or beyond 1e9
@@ -60,22 +60,20 @@ def neighbor_list_batch(
     algorithm: str = "auto",
     threads: int | None = None,
 ) -> tuple[NDArray[Any], ...]:
-    """The neighbour lists of N systems, in parallel; i and j count the atoms of all of them.
+    """As `neighbor_list`, for every system of a pack; atoms are counted through the pack.
 
     Args:
-        quantities, cutoff, half, algorithm: as of `neighbor_list`.
-        positions: (T, 3) float64, Cartesian.
-        cells: (N, 3, 3) float64; vectors of directions that are not periodic do not count.
+        positions: (T, 3) float64.
+        cells: (N, 3, 3) float64.
         pbc: (N, 3) bool.
         offsets: (N + 1,) int64, from 0 to T.
 
     Returns:
-        As `neighbor_list`, sorted by (system, i, j, S), and behind it pair_offsets (N + 1,) int64:
-        system k has the pairs pair_offsets[k] to pair_offsets[k + 1].
+        One array for each letter, and behind them pair_offsets (N + 1,) int64.
 
     Raises:
-        InvalidInputError: as `neighbor_list`, naming the system; the offsets decrease or do not end at
-            T; more than 2^28 pairs in all.
+        InvalidInputError: as there, naming the system; the arrays do not fit together; more than
+            2^28 pairs in all.
     """
 
 def min_distances(

@@ -24,7 +24,11 @@ _NONE, _ALL = (False, False, False), (True, True, True)
 
 @overload
 def neighbor_list(
-    quantities: str, system: SystemLike, /, cutoff: float, *, half: bool = False, algorithm: str = "auto"
+    quantities: str, system: SystemLike, cutoff: float, /, *, half: bool = False, algorithm: str = "auto"
+) -> Any: ...
+@overload
+def neighbor_list(
+    quantities: str, system: SystemLike, /, *, cutoff: float, half: bool = False, algorithm: str = "auto"
 ) -> Any: ...
 @overload
 def neighbor_list(
@@ -36,6 +40,10 @@ def neighbor_list(
     *,
     half: bool = False,
     algorithm: str = "auto",
+) -> Any: ...
+@overload
+def neighbor_list(
+    quantities: str, positions: ArrayLike, *, cutoff: float, half: bool = False, algorithm: str = "auto"
 ) -> Any: ...
 def neighbor_list(
     quantities: str,
@@ -63,7 +71,7 @@ def neighbor_list(
             ASE Atoms or pymatgen Structure (periodic in the directions that they say, mixed too), a
             pymatgen Molecule, an RDKit Mol with a conformer; `cell` and `pbc` then stay away.
         cell: (3, 3), Angstrom, row vectors; None where nothing is periodic.
-        pbc: periodic directions: one bool for all, or three.
+        pbc: periodic directions: one bool for all, or three; may stay away together with `cell`.
         cutoff: in Angstrom; a pair is closer than this, strictly.
         half: every pair once (i < j, or i = j and the first nonzero shift positive), not twice.
         algorithm: "brute", "cells" or "auto"; all give the same, bit for bit.
@@ -75,7 +83,11 @@ def neighbor_list(
         InvalidInputError: a letter is unknown, a shape is wrong, a number is not finite, the cell
             is flat in a periodic direction, or the list would exceed 2^26 pairs.
     """
-    if (geometry := _geometry(positions)) is not None:
+    try:
+        geometry = _geometry(positions)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"`positions` must be an array or one system: {error}") from error
+    if geometry is not None:
         if cell is not None and cutoff is None:
             cell, cutoff = None, cell
         if cell is not None or pbc is not None:
@@ -88,7 +100,7 @@ def neighbor_list(
         points, box = _floats("positions", positions), None if cell is None else _floats("cell", cell)
         if points.size == 0:
             points = points.reshape(0, 3)
-        three = _three(pbc)
+        three = _NONE if pbc is None and box is None else _three(pbc)
     result = _rust.neighbor_list(quantities, points, box, three, cutoff, half, algorithm)
     return result[0] if len(result) == 1 else result
 

@@ -28,12 +28,14 @@ pub const MAX_PAIRS: usize = 1 << 26;
 pub const MAX_IMAGES: usize = 1 << 26;
 /// Positions further out than this are refused: f64 no longer resolves bonds there.
 pub const MAX_COORDINATE: f64 = 1e9;
-/// Up to this many atoms "auto" takes brute force.
-const BRUTE_LIMIT: usize = 8;
+/// Up to this many atoms "auto" takes brute force: measured. Images multiply the pairs of few atoms,
+/// and brute force tries none in vain.
+const BRUTE_LIMIT: usize = 24;
+const BRUTE_LIMIT_WITHOUT_IMAGES: usize = 12;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Algorithm {
-    /// Brute force up to 8 atoms, cell lists beyond.
+    /// Brute force up to 24 atoms (12 where nothing is periodic), cell lists beyond.
     Auto,
     /// All pairs, and for each exactly the images within the cutoff.
     Brute,
@@ -134,8 +136,9 @@ impl Seeker {
     ) -> Result<()> {
         self.scene.set(positions, cell, periodic, search.cutoff)?;
         half.begin(positions.len())?;
+        let few = if periodic == [false; 3] { BRUTE_LIMIT_WITHOUT_IMAGES } else { BRUTE_LIMIT };
         let brute = match search.algorithm {
-            Algorithm::Auto => positions.len() <= BRUTE_LIMIT,
+            Algorithm::Auto => positions.len() <= few,
             Algorithm::Brute => true,
             Algorithm::Cells => false,
         };

@@ -13,7 +13,7 @@ use crate::error::Result;
 const LANES: usize = 8;
 /// By how much single precision may be off, relative to the coordinates.
 const SINGLE: f64 = 1e-6;
-/// Bins along the last axis are so many times narrower than the cutoff: it costs nothing there.
+/// Bins along the last axis are so many times narrower than the cutoff: they cost little there.
 const FINE: f64 = 6.0;
 /// From so many atoms in a cube of one cutoff on, bins of half a cutoff pay for their overhead.
 const DENSE: f64 = 40.0;
