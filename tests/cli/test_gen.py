@@ -25,7 +25,6 @@ import adit
 from adit.cli import gen_options
 from adit.cli.gen import main
 from adit.convert import read
-from adit.errors import InvalidInputError
 from adit.validity import compositional, structural
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(adit.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
@@ -494,11 +493,3 @@ def test_the_guide_in_python(weights: Path, tmp_path: Path, monkeypatch: pytest.
     assert blocks
     for block in blocks:
         exec(block.replace("from_pretrained()", f"from_pretrained({str(weights)!r})"), {})
-
-
-def test_parse_atoms() -> None:
-    assert gen_options.parse_atoms(None) is None
-    assert gen_options.parse_atoms("18") == 18
-    assert gen_options.parse_atoms("5-20") == gen_options.parse_atoms(" 5 : 20 ") == (5, 20)
-    with pytest.raises(InvalidInputError, match="inverted"):
-        gen_options.parse_atoms("9:3")
