@@ -45,8 +45,9 @@ def neighbor_list(
 
     Raises:
         InvalidInputError: an argument is not as above; a position is not finite or beyond 1e9
-            Angstrom; the cell is flat in its periodic directions; the list would hold more than
-            2^26 pairs (4 GB) or reach more than 2^26 image cells.
+            Angstrom; the cell is flat in its periodic directions or an edge of its reduced form is
+            beyond 1e9; the list would hold more than 2^26 pairs (4 GB) or reach more than 2^26 image
+            cells.
     """
 
 def neighbor_list_batch(

@@ -26,7 +26,7 @@ use scene::Scene;
 pub const MAX_PAIRS: usize = 1 << 26;
 /// More image cells than this within the cutoff are refused.
 pub const MAX_IMAGES: usize = 1 << 26;
-/// Positions further out than this are refused: f64 no longer resolves bonds there.
+/// Positions further out than this are refused, and longer edges: f64 no longer resolves bonds there.
 pub const MAX_COORDINATE: f64 = 1e9;
 /// Up to this many atoms "auto" takes brute force: measured. Images multiply the pairs of few atoms,
 /// and brute force tries none in vain.
@@ -59,7 +59,8 @@ pub struct Search {
 ///
 /// # Errors
 /// The cutoff is not within 1e-100 to 1e100; a position is not finite, beyond [`MAX_COORDINATE`] or
-/// beyond 2^31 cells; the cell is flat in its periodic directions; the list would be too large.
+/// beyond 2^31 cells; the cell is flat in its periodic directions, or larger than that; the list
+/// would be too large.
 pub fn neighbor_list(positions: &[Vec3], cell: &Matrix, periodic: [bool; 3], search: &Search) -> Result<Pairs> {
     let found = find(positions, cell, periodic, search)?;
     let mut pairs = Pairs::zeros(found.count(), search.quantities);

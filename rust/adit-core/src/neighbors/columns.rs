@@ -18,7 +18,7 @@ impl Quantities {
     pub const ALL: Self = Self(31);
 
     #[must_use]
-    pub fn and(self, other: Self) -> Self {
+    pub const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 

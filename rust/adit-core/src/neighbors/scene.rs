@@ -31,7 +31,17 @@ impl Scene {
         self.frame = Frame::new(given, periodic)?;
         self.as_given = self.frame.is_as_given();
         self.limit = squared_limit(cutoff);
-        self.reach = cutoff * (1.0 + SLACK) + 64.0 * f64::EPSILON * largest;
+        let edges = (0..3).filter(|&k| periodic[k]).map(|k| cell::norm(&self.frame.rows[k]));
+        let longest = edges.fold(0.0, f64::max);
+        if longest > MAX_COORDINATE {
+            return Err(Error::argument(
+                "cell",
+                format!("have edges within {MAX_COORDINATE:e} Angstrom when reduced"),
+                longest,
+                "Switch pbc off where there are no neighbours in the next cell",
+            ));
+        }
+        self.reach = cutoff * (1.0 + SLACK) + 64.0 * f64::EPSILON * largest.max(longest);
         self.points.clear();
         self.turns.clear();
         if positions.is_empty() {
