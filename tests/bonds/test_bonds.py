@@ -66,6 +66,14 @@ def test_qm9_gives_the_smiles(qm9: PackedDataset) -> None:
     assert all(mol.GetProp("adit_flags") == "" for mol in mols)
 
 
+def test_poor_geometries_are_forgiven(qm9: PackedDataset) -> None:
+    rng = np.random.default_rng(0)
+    shaken = [AtomicSystem(s.numbers, s.positions + 0.05 * rng.normal(size=s.positions.shape)) for s in qm9]
+    expected = [Chem.CanonSmiles(system.info["smiles"], useChiral=0) for system in qm9]
+    found = [smiles(mol) for mol in bonds.to_rdkit_batch(shaken, 0)]
+    assert np.mean([ours == text for ours, text in zip(found, expected, strict=True)]) >= 0.97
+
+
 def test_stereochemistry_survives() -> None:
     mol = Chem.AddHs(Chem.MolFromSmiles("C[C@H](O)/C=C/F"))
     AllChem.EmbedMolecule(mol, randomSeed=1)

@@ -48,7 +48,7 @@ fn complete(number: u8, charge: i8, radicals: u8) -> Vec<i32> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(120))]
 
     #[test]
     fn no_valence_is_exceeded_and_all_gaps_are_flagged((numbers, positions) in clump(), charge in prop::option::of(-3..4i32)) {
@@ -117,6 +117,10 @@ proptest! {
         let _ = sdf_batch(&numbers, &positions, &offsets, (&[String::new()], &[String::new()]), charges, Some(1));
         let _ = stable_atoms(&numbers, &positions, &offsets, Some(1));
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(8))]
 
     #[test]
     fn dense_clumps_end((numbers, positions) in (

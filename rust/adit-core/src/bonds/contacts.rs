@@ -1,6 +1,6 @@
 //! Pairs of atoms that are close enough to be bonded.
 
-use super::lengths::{Pair, pair, pairs_of};
+use super::lengths::{Pair, pair, pairs_of, relative};
 use crate::cell::{Matrix, Vec3};
 use crate::error::Result;
 use crate::neighbors::{self, Algorithm, MAX_COORDINATE, Quantities, Search};
@@ -8,7 +8,7 @@ use crate::neighbors::{self, Algorithm, MAX_COORDINATE, Quantities, Search};
 /// Up to this many atoms all pairs are looked at; beyond, a neighbour list is made.
 const BRUTE_LIMIT: usize = 80;
 /// Closer than this many single bonds two atoms lie on top of each other.
-const OVERLAP: f32 = 0.55;
+const OVERLAP: f32 = 0.45;
 
 /// Two atoms within reach of a bond.
 #[derive(Debug, Clone, Copy)]
@@ -16,7 +16,7 @@ pub struct Contact {
     pub ends: [u32; 2],
     /// Angstrom.
     pub distance: f32,
-    /// Distance over the length of a single bond.
+    /// See [`relative`].
     pub ratio: f32,
     pub pair: &'static Pair,
 }
@@ -82,7 +82,7 @@ pub fn half_list(cutoff: f64) -> Search {
 }
 
 fn add(contacts: &mut Vec<Contact>, ends: [u32; 2], distance: f32, pair: &'static Pair) -> bool {
-    let ratio = distance / pair.lengths[0];
+    let ratio = relative(distance, pair.lengths[0]);
     if ratio >= OVERLAP {
         contacts.push(Contact { ends, distance, ratio, pair });
     }

@@ -109,7 +109,9 @@ fn kind_of(number: u8, degree: u8) -> Kind {
 
 fn radical_cost(number: u8) -> i32 {
     match number {
-        1 | 9 | 17 | 35 | 53 => 5000,
+        // An atom of hydrogen is lost for poor geometries only.
+        1 => 15_000,
+        9 | 17 | 35 | 53 => 5000,
         5 | 13 | 31 | 49 => 4000,
         6 | 14 => 7000,
         7 => 6500,
@@ -151,7 +153,7 @@ fn neutral_states(number: u8, degree: u8) -> Vec<(u8, i32)> {
 /// Charged states without unpaired electrons: valence, charge, cost.
 fn ions(number: u8, degree: u8) -> Vec<(u8, i8, i32)> {
     match number {
-        1 => vec![(0, 1, 7000), (0, -1, 8000)],
+        1 => vec![(0, 1, 16_000), (0, -1, 17_000)],
         5 | 13 | 31 | 49 => vec![(4, -1, 2000)],
         6 => vec![(3, -1, if degree == 1 { 3000 } else { 11_000 }), (3, 1, 12_000)],
         7 => vec![(4, 1, 3000), (2, -1, 3800), (1, -2, 12_000)],

@@ -11,6 +11,8 @@ use super::elements::{MAX_NUMBER, is_covalent, max_order};
 
 /// Contacts longer than this many single bonds are never bonds.
 pub const REACH: f32 = 1.32;
+/// Bonds shorter than this (those of hydrogen) are stretched in Angstrom as much as one of this length.
+const SHORTEST: f32 = 1.4;
 const ELEMENTS: usize = MAX_NUMBER as usize + 1;
 
 /// Lengths in Angstrom of orders 1 to 3.
@@ -117,6 +119,11 @@ pub fn pair(first: u8, second: u8) -> &'static Pair {
     &PAIRS[inside(first) * ELEMENTS + inside(second)]
 }
 
+/// A distance over the length of a single bond; of bonds to hydrogen, as if they were longer.
+pub fn relative(distance: f32, single: f32) -> f32 {
+    1.0 + (distance - single) / single.max(SHORTEST)
+}
+
 /// All pairs of `first`, by the second element.
 pub fn pairs_of(first: u8) -> &'static [Pair] {
     let row = usize::from(if first > MAX_NUMBER { 0 } else { first });
@@ -154,6 +161,6 @@ fn finish(pm: [u16; 3], first: u8, second: u8) -> Pair {
         lengths[k] = if lengths[k] == 0.0 { longest } else { lengths[k].min(longest) };
     }
     let bonded = pm[0] > 0 && is_covalent(first) && is_covalent(second) && max_order(first).min(max_order(second)) > 0;
-    let reach = if bonded { REACH * lengths[0] } else { 0.0 };
+    let reach = if bonded { lengths[0] + (REACH - 1.0) * lengths[0].max(SHORTEST) } else { 0.0 };
     Pair { lengths, reach2: reach * reach }
 }

@@ -205,5 +205,5 @@ fn unbonded(ratio: f32) -> i32 {
 /// The cost of a bond at a distance at which there would be none.
 fn stretched(ratio: f32) -> i32 {
     let long = (ratio - 1.05).max(0.0) / STRETCH;
-    (500.0 * long * long) as i32
+    (300.0 * long * long) as i32
 }
