@@ -162,6 +162,8 @@ def main(words: list[str] | None = None) -> None:
     about = report.machine(bench)
     report.print_tables(rows, Console(width=None if Console().is_terminal else 200))
     report.write_csv(options.out / f"baselines-{generator.device.type}.csv", rows, about)
+    if options.docs:
+        report.fill(options.docs, f"bench-baselines {generator.device.type}", report.markdown(rows, about))
     if not (options.quick or options.no_plots):
         say("Plots")
         points = list(sweep(generator, bench))
@@ -169,8 +171,6 @@ def main(words: list[str] | None = None) -> None:
         images = (options.docs or options.out / "x").parent / "images"
         for against in ("atoms", "batch"):
             report.plot(images / f"baselines-{generator.device.type}-{against}.png", points, against, about)
-    if options.docs:
-        report.fill(options.docs, f"bench-baselines {generator.device.type}", report.markdown(rows, about))
     say(f"{(time.perf_counter() - start) / 60:.1f} minutes")
 
 
