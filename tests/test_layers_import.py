@@ -29,6 +29,7 @@ symmetry
 validity
 matching
 bonds
+features
 config
 recipes
 batch

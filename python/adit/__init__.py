@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adit import bonds, matching, neighbors, symmetry, validity
+    from adit import bonds, features, matching, neighbors, symmetry, validity
     from adit.convert.files import read
     from adit.convert.writers import write
     from adit.data.packed import PackedDataset
@@ -40,7 +40,7 @@ _HOMES = {
     "write": "adit.convert.writers",
 }
 
-_MODULES = ("bonds", "matching", "neighbors", "symmetry", "validity")
+_MODULES = ("bonds", "features", "matching", "neighbors", "symmetry", "validity")
 
 __all__ = [
     "AditError",
@@ -50,6 +50,7 @@ __all__ = [
     "StructureMatcher",
     "__version__",
     "bonds",
+    "features",
     "load_dataset",
     "matching",
     "neighbor_list",

@@ -7,10 +7,12 @@ is three row vectors. T is the number of atoms in all, N of systems; system k ow
 `offsets[k]` to `offsets[k + 1]`. Results do not depend on `threads` (None: all cores).
 """
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+_Real = TypeVar("_Real", np.float32, np.float64)
 
 def version() -> str:
     """The version of the extension module."""
@@ -104,18 +106,18 @@ def gather(
     offsets: NDArray[np.int64],
     indices: NDArray[np.int64],
     numbers: NDArray[np.uint8],
-    positions: NDArray[np.float32],
-) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]:
+    positions: NDArray[_Real],
+) -> tuple[NDArray[np.uint8], NDArray[_Real], NDArray[np.int64]]:
     """The systems `indices`, in that order, packed anew. An index may come more than once.
 
     Args:
         offsets: (N + 1,) int64.
         indices: (B,) int64, 0 to N - 1.
         numbers: (T,) uint8.
-        positions: (T, 3) float32.
+        positions: (T, 3) float32 or float64.
 
     Returns:
-        numbers (t,) uint8, positions (t, 3) float32, offsets (B + 1,) int64.
+        numbers (t,) uint8, positions (t, 3) as they came, offsets (B + 1,) int64.
 
     Raises:
         InvalidInputError: a shape or dtype is wrong, an index is out of range (negative ones too),
@@ -126,21 +128,21 @@ def gather_padded(
     offsets: NDArray[np.int64],
     indices: NDArray[np.int64],
     numbers: NDArray[np.uint8],
-    positions: NDArray[np.float32],
+    positions: NDArray[_Real],
     width: int,
-) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.bool_]]:
+) -> tuple[NDArray[np.uint8], NDArray[_Real], NDArray[np.bool_]]:
     """The systems `indices`, one row of `width` places each, the rest filled with zeros.
 
     Args:
         offsets: (N + 1,) int64.
         indices: (B,) int64, 0 to N - 1.
         numbers: (T,) uint8.
-        positions: (T, 3) float32.
+        positions: (T, 3) float32 or float64.
         width: at least the size of the largest chosen system.
 
     Returns:
-        numbers (B, width) uint8, positions (B, width, 3) float32, mask (B, width) bool, True where
-        there is an atom.
+        numbers (B, width) uint8, positions (B, width, 3) as they came, mask (B, width) bool, True
+        where there is an atom.
 
     Raises:
         InvalidInputError: as `gather`; a system is larger than `width`.
@@ -505,3 +507,78 @@ def stable_atoms(
 
 def stability_tables() -> tuple[list[tuple[int, int, list[int]]], list[int], list[tuple[int, list[int]]]]:
     """Atomic numbers and lengths in pm of orders 1 to 3 (0: none); margins in pm; valences."""
+
+def operations(seed: int, count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Random rotations, uniform on SO(3), and shifts, uniform in [0, 1)^3; each system has its own stream.
+
+    The first three numbers of a stream make a quaternion (Shoemake, Graphics Gems III, 1992), the next
+    three the shift. SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), begun at mix(mix(seed + g) ^ index).
+
+    Args:
+        seed: 0 to 2^64 - 1.
+        count: of systems.
+
+    Returns:
+        rotations (count, 3, 3) float64, shifts (count, 3) float64.
+
+    Raises:
+        InvalidInputError: an argument is no such number; `count` is beyond 2^28.
+    """
+
+def augment(
+    positions: NDArray[_Real],
+    cells: NDArray[_Real],
+    periodic: NDArray[np.bool_],
+    offsets: NDArray[np.int64],
+    seed: int,
+    rotate_crystals: bool = False,
+    threads: int | None = None,
+) -> tuple[NDArray[_Real], NDArray[_Real]]:
+    """Turns each molecule about its centroid and shifts each crystal on the torus, by `operations` of the seed.
+
+    Molecule k becomes centroid + (x - centroid) @ rotations[k], crystal k wrap(fractional + shifts[k]) @ cell;
+    where crystals are rotated, cell and positions are then multiplied by rotations[k] from the right.
+
+    Args:
+        positions: (T, 3) float32 or float64, Cartesian.
+        cells: (N, 3, 3) of the same dtype.
+        periodic: (N,) bool.
+        offsets: (N + 1,) int64, from 0 to T.
+        seed: 0 to 2^64 - 1.
+
+    Returns:
+        positions (T, 3) and cells (N, 3, 3), of the same dtype.
+
+    Raises:
+        InvalidInputError: a shape or dtype is wrong, the offsets decrease or do not end at T, the
+            cell of a crystal is degenerate.
+    """
+
+def fractional(
+    positions: NDArray[_Real],
+    cells: NDArray[_Real],
+    periodic: NDArray[np.bool_],
+    offsets: NDArray[np.int64],
+    threads: int | None = None,
+) -> NDArray[_Real]:
+    """Fractional coordinates in [0, 1), (T, 3); zero for molecules. Arguments and errors as `augment`."""
+
+def image_distances(
+    positions: NDArray[_Real],
+    cells: NDArray[_Real],
+    periodic: NDArray[np.bool_],
+    offsets: NDArray[np.int64],
+    threads: int | None = None,
+) -> NDArray[np.float64]:
+    """For each system the (n, n) matrix of distances to the nearest image, row after row, one after the other.
+
+    Arguments and errors as `augment`; more than 2^28 distances are refused, too. The diagonal is zero.
+    NaN for a coordinate that is not finite or, in a crystal, further out than 1e12 cells.
+    """
+
+def fourier(values: NDArray[_Real], frequencies: int) -> NDArray[_Real]:
+    """sin(2 pi k x) for k = 1 to `frequencies`, then cos(2 pi k x): (n,) to (n, 2 frequencies).
+
+    Raises:
+        InvalidInputError: a shape or dtype is wrong, `frequencies` is negative, more than 2^28 features.
+    """

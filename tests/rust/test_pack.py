@@ -76,7 +76,7 @@ def test_memory_mapped_read_only_arrays_are_taken_as_they_are(tmp_path):
         ({"offsets": np.array([0, 2**62, 2**63 - 1, 8])}, r"`offsets\[0\]`"),
         ({"numbers": np.zeros(7, np.uint8)}, "`positions`"),
         ({"numbers": np.zeros(8, np.int64)}, "`numbers`"),
-        ({"positions": np.zeros((8, 3))}, "`positions`.*float32"),
+        ({"positions": np.zeros((8, 3), np.float16)}, "`positions`.*float64"),
         ({"positions": np.zeros((8, 2), np.float32)}, "`positions`"),
         ({"positions": None}, "`positions`"),
     ],

@@ -13,6 +13,9 @@
 //! 9. [`matching`]: are two crystals the same?
 //! 10. [`bonds`]: bonds, orders and formal charges of molecules, SDF text, geometry checks
 //! 11. [`stability`]: the EDM tables of bond lengths
+//! 12. [`random`]: random numbers by seed and stream
+//! 13. [`nearest`]: distances to the nearest periodic image
+//! 14. [`features`]: what models are fed with
 //!
 //! Conventions: Angstrom; a cell is three row vectors; fractional f and Cartesian x relate by
 //! x = f @ cell; system k of a pack owns atoms `offsets[k]..offsets[k + 1]`.
@@ -23,9 +26,12 @@ pub mod bonds;
 pub mod cell;
 pub mod distances;
 pub mod error;
+pub mod features;
 pub mod matching;
+pub mod nearest;
 pub mod neighbors;
 pub mod pack;
+pub mod random;
 pub mod stability;
 pub mod symmetry;
 pub mod threads;

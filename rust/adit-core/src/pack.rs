@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::error::{Error, Result};
 
-/// More atoms (or padded places) than this in one batch are refused: 3.5 GB.
+/// More atoms (or padded places) than this in one batch are refused: 3.5 GB in single precision.
 pub const MAX_ATOMS: usize = 1 << 28;
 
 const OFFSETS_RISE: &str = "Offsets start at 0, never decrease, and end at the number of atoms";
@@ -104,10 +104,10 @@ fn reserved<T>(count: usize, each: usize) -> Result<Vec<T>> {
 
 /// Chosen systems, packed.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Packed {
+pub struct Packed<P> {
     pub numbers: Vec<u8>,
     /// Three for each atom.
-    pub positions: Vec<f32>,
+    pub positions: Vec<P>,
     pub offsets: Vec<i64>,
 }
 
@@ -115,7 +115,7 @@ pub struct Packed {
 ///
 /// # Errors
 /// An index is not a system, offsets leave the atoms, or the batch exceeds [`MAX_ATOMS`].
-pub fn gather(offsets: &[i64], indices: &[i64], numbers: &[u8], positions: &[[f32; 3]]) -> Result<Packed> {
+pub fn gather<P: Copy>(offsets: &[i64], indices: &[i64], numbers: &[u8], positions: &[[P; 3]]) -> Result<Packed<P>> {
     check_atoms(numbers.len(), positions.len())?;
     let mut new_offsets = Vec::with_capacity(indices.len() + 1);
     let mut total = 0usize;
@@ -136,10 +136,10 @@ pub fn gather(offsets: &[i64], indices: &[i64], numbers: &[u8], positions: &[[f3
 
 /// Chosen systems, each padded with zeros to one width.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Padded {
+pub struct Padded<P> {
     pub numbers: Vec<u8>,
     /// Three for each place.
-    pub positions: Vec<f32>,
+    pub positions: Vec<P>,
     /// True where there is an atom.
     pub mask: Vec<bool>,
 }
@@ -148,18 +148,18 @@ pub struct Padded {
 ///
 /// # Errors
 /// As [`gather`]; a system is larger than the width.
-pub fn gather_padded(
+pub fn gather_padded<P: Copy + Default>(
     offsets: &[i64],
     indices: &[i64],
     numbers: &[u8],
-    positions: &[[f32; 3]],
+    positions: &[[P; 3]],
     width: usize,
-) -> Result<Padded> {
+) -> Result<Padded<P>> {
     check_atoms(numbers.len(), positions.len())?;
     let places = indices.len().saturating_mul(width);
     let mut new_numbers: Vec<u8> = reserved(places, 1)?;
     let mut mask: Vec<bool> = reserved(places, 1)?;
-    let mut new_positions: Vec<f32> = reserved(places, 3)?;
+    let mut new_positions: Vec<P> = reserved(places, 3)?;
     for (row, &index) in indices.iter().enumerate() {
         let atoms = atoms_of(offsets, index, numbers.len())?;
         if atoms.len() > width {
@@ -174,7 +174,7 @@ pub fn gather_padded(
         new_numbers.extend_from_slice(&numbers[atoms.clone()]);
         new_numbers.resize(next, 0);
         new_positions.extend_from_slice(positions[atoms].as_flattened());
-        new_positions.resize(3 * next, 0.0);
+        new_positions.resize(3 * next, P::default());
         mask.resize(here, true);
         mask.resize(next, false);
     }

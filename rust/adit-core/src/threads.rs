@@ -21,6 +21,14 @@ static POOLS: LazyLock<Mutex<Pools>> = LazyLock::new(Mutex::default);
 /// # Errors
 /// `threads` is 0 or beyond [`MAX_THREADS`], or the system refuses the threads.
 pub fn run<T: Send>(threads: Option<usize>, work: impl FnOnce() -> T + Send) -> Result<T> {
+    Ok(pool(check(threads)?)?.install(work))
+}
+
+/// How many threads that makes.
+///
+/// # Errors
+/// `threads` is 0 or beyond [`MAX_THREADS`].
+pub fn check(threads: Option<usize>) -> Result<usize> {
     let count = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS));
     if count == 0 || count > MAX_THREADS {
         return Err(Error::argument(
@@ -30,7 +38,7 @@ pub fn run<T: Send>(threads: Option<usize>, work: impl FnOnce() -> T + Send) -> 
             "Pass a positive number",
         ));
     }
-    Ok(pool(count)?.install(work))
+    Ok(count)
 }
 
 fn pool(count: usize) -> Result<Arc<ThreadPool>> {

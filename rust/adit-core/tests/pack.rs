@@ -37,8 +37,8 @@ proptest! {
         let indices: Vec<i64> = (0..sizes.len() as i64).collect();
         let _ = plan_batches(&sizes, &indices, budget, most);
         let _ = bucket_by_size(&sizes, &order);
-        let _ = gather(&sizes, &order, &[], &[]);
-        let _ = gather_padded(&sizes, &indices, &[], &[], usize::MAX);
+        let _ = gather::<f32>(&sizes, &order, &[], &[]);
+        let _ = gather_padded::<f64>(&sizes, &indices, &[], &[], usize::MAX);
     }
 }
 

@@ -4,6 +4,7 @@
 mod arrays;
 mod bonds;
 mod distances;
+mod features;
 mod matching;
 mod neighbors;
 mod pack;
@@ -33,6 +34,11 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(pack::gather_padded, module)?)?;
     module.add_function(wrap_pyfunction!(pack::plan_batches, module)?)?;
     module.add_function(wrap_pyfunction!(pack::bucket_by_size, module)?)?;
+    module.add_function(wrap_pyfunction!(features::operations, module)?)?;
+    module.add_function(wrap_pyfunction!(features::augment, module)?)?;
+    module.add_function(wrap_pyfunction!(features::fractional, module)?)?;
+    module.add_function(wrap_pyfunction!(features::image_distances, module)?)?;
+    module.add_function(wrap_pyfunction!(features::fourier, module)?)?;
     module.add_function(wrap_pyfunction!(symmetry::niggli_reduce, module)?)?;
     module.add_function(wrap_pyfunction!(symmetry::spacegroups, module)?)?;
     module.add_function(wrap_pyfunction!(symmetry::analyse, module)?)?;

@@ -1,13 +1,13 @@
 //! Wraps `adit_core::pack`.
 
 use adit_core::pack;
-use numpy::{PyArray1, PyArray2, PyArray3};
+use numpy::{Element, PyArray1, PyArray2};
 use pyo3::prelude::*;
 
-use crate::arrays::{self, Input, invalid};
+use crate::arrays::{self, Input, Real, invalid};
 
-type Packed<'py> = (Bound<'py, PyArray1<u8>>, Bound<'py, PyArray2<f32>>, Bound<'py, PyArray1<i64>>);
-type Padded<'py> = (Bound<'py, PyArray2<u8>>, Bound<'py, PyArray3<f32>>, Bound<'py, PyArray2<bool>>);
+type Packed<'py> = (Bound<'py, PyArray1<u8>>, Bound<'py, PyAny>, Bound<'py, PyArray1<i64>>);
+type Padded<'py> = (Bound<'py, PyArray2<u8>>, Bound<'py, PyAny>, Bound<'py, PyArray2<bool>>);
 
 #[pyfunction]
 pub fn gather<'py>(
@@ -17,18 +17,28 @@ pub fn gather<'py>(
     numbers: &Bound<'py, PyAny>,
     positions: &Bound<'py, PyAny>,
 ) -> PyResult<Packed<'py>> {
+    fn of<'py, P: Element + Send + Copy>(
+        py: Python<'py>,
+        (offsets, indices, numbers): (&[i64], &[i64], &[u8]),
+        positions: &Input<'py, P>,
+    ) -> PyResult<Packed<'py>> {
+        let positions = positions.rows();
+        let packed = py.detach(|| pack::gather(offsets, indices, numbers, positions)).map_err(invalid)?;
+        let atoms = packed.numbers.len();
+        Ok((
+            arrays::vector(py, packed.numbers),
+            arrays::shaped(py, packed.positions, [atoms, 3])?.into_any(),
+            arrays::vector(py, packed.offsets),
+        ))
+    }
     let offsets: Input<i64> = Input::new("offsets", offsets, &[None])?;
     let indices: Input<i64> = Input::new("indices", indices, &[None])?;
     let numbers: Input<u8> = Input::new("numbers", numbers, &[None])?;
-    let positions: Input<f32> = Input::new("positions", positions, &[None, Some(3)])?;
-    let (offsets, indices, numbers, positions) = (offsets.flat(), indices.flat(), numbers.flat(), positions.rows());
-    let packed = py.detach(|| pack::gather(offsets, indices, numbers, positions)).map_err(invalid)?;
-    let atoms = packed.numbers.len();
-    Ok((
-        arrays::vector(py, packed.numbers),
-        arrays::shaped(py, packed.positions, [atoms, 3])?,
-        arrays::vector(py, packed.offsets),
-    ))
+    let others = (offsets.flat(), indices.flat(), numbers.flat());
+    match Real::new("positions", positions, &[None, Some(3)])? {
+        Real::Double(positions) => of(py, others, &positions),
+        Real::Single(positions) => of(py, others, &positions),
+    }
 }
 
 #[pyfunction]
@@ -40,19 +50,30 @@ pub fn gather_padded<'py>(
     positions: &Bound<'py, PyAny>,
     width: &Bound<'py, PyAny>,
 ) -> PyResult<Padded<'py>> {
+    fn of<'py, P: Element + Send + Copy + Default>(
+        py: Python<'py>,
+        (offsets, indices, numbers): (&[i64], &[i64], &[u8]),
+        positions: &Input<'py, P>,
+        width: usize,
+    ) -> PyResult<Padded<'py>> {
+        let (positions, rows) = (positions.rows(), indices.len());
+        let work = || pack::gather_padded(offsets, indices, numbers, positions, width);
+        let padded = py.detach(work).map_err(invalid)?;
+        Ok((
+            arrays::shaped(py, padded.numbers, [rows, width])?,
+            arrays::shaped(py, padded.positions, [rows, width, 3])?.into_any(),
+            arrays::shaped(py, padded.mask, [rows, width])?,
+        ))
+    }
     let offsets: Input<i64> = Input::new("offsets", offsets, &[None])?;
     let indices: Input<i64> = Input::new("indices", indices, &[None])?;
     let numbers: Input<u8> = Input::new("numbers", numbers, &[None])?;
-    let positions: Input<f32> = Input::new("positions", positions, &[None, Some(3)])?;
     let width: usize = arrays::scalar("width", width, "a number of atoms, at least 0")?;
-    let (offsets, indices, numbers, positions) = (offsets.flat(), indices.flat(), numbers.flat(), positions.rows());
-    let padded = py.detach(|| pack::gather_padded(offsets, indices, numbers, positions, width)).map_err(invalid)?;
-    let rows = indices.len();
-    Ok((
-        arrays::shaped(py, padded.numbers, [rows, width])?,
-        arrays::shaped(py, padded.positions, [rows, width, 3])?,
-        arrays::shaped(py, padded.mask, [rows, width])?,
-    ))
+    let others = (offsets.flat(), indices.flat(), numbers.flat());
+    match Real::new("positions", positions, &[None, Some(3)])? {
+        Real::Double(positions) => of(py, others, &positions, width),
+        Real::Single(positions) => of(py, others, &positions, width),
+    }
 }
 
 #[pyfunction]
