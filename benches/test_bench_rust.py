@@ -32,7 +32,7 @@ SYSTEMS = {"50 x 5 atoms": small_crystals, "4000 atoms": large_crystal}
 
 
 def by_adit(systems, cutoff):
-    return [_rust.neighbor_list(positions, cell, ALL, cutoff) for positions, cell in systems]
+    return [_rust.neighbor_list("ijSd", positions, cell, ALL, cutoff) for positions, cell in systems]
 
 
 def by_pymatgen(systems, cutoff):

@@ -165,18 +165,18 @@ class Generator:
         self, streams: list[np.random.Generator], size: int, system: str, settings: SamplingDefaults
     ) -> list[AtomicSystem]:
         """Systems of one size, the noise of each from its own stream."""
-
-        def noise(_: torch.Tensor | None = None) -> torch.Tensor:
-            drawn = [stream.standard_normal((size, self._latent_dim), np.float32) for stream in streams]
-            return torch.from_numpy(np.stack(drawn)).to(self.device)
-
+        draws = settings.steps if settings.solver == "ancestral" else 1
+        drawn = [stream.standard_normal((draws, size, self._latent_dim), np.float32) for stream in streams]
+        noises = iter(torch.from_numpy(np.stack(drawn, axis=1)).to(self.device))
         count = len(streams)
         periodic = torch.full((count,), system == "crystal", device=self.device)
         label = torch.tensor([CRYSTAL if system == "crystal" else MOLECULE], device=self.device)
         model = self.model
         with self._precision():
             predict = guided(model.dit, label, NULL, settings.cfg)
-            latents = integrate(predict, noise(), time_grid(settings.steps), settings.solver, noise)
+            latents = integrate(
+                predict, next(noises), time_grid(settings.steps), settings.solver, lambda _: next(noises)
+            )
         if not latents.isfinite().all():
             raise InvalidInputError(
                 f"the samples ran to infinity with steps={settings.steps}, solver={settings.solver!r}, "

@@ -63,6 +63,23 @@ def test_export_then_generate(finished: Path) -> None:
     assert [crystal.is_periodic for crystal in crystals] == [True] * 3
 
 
+def test_speedrun_goes_from_data_to_weights_by_the_clock(tmp_path: Path) -> None:
+    from adit.generate import Generator
+
+    run = tmp_path / "run"
+    command = ("speedrun", "--recipe", "joint-test", "--data", DATA, "--out", run, "--minutes", "0.1")
+    code, out, err = train(*command)
+    assert code == 0, err
+    assert "are enough for" in out and f"weights in {run / 'weights'}" in out.replace("\n", "")
+    first = (run / "weights" / "model.safetensors").read_bytes()
+    assert Generator.from_pretrained(run / "weights", device="cpu").sample(2)
+    code, out, err = train(*command)
+    assert code == 2 and "--resume" in err, "nothing is overwritten by accident"
+    code, out, err = train(*command, "--resume")
+    assert code == 0, err
+    assert (run / "weights" / "model.safetensors").read_bytes() != first, "the second stage went on"
+
+
 def test_kill_and_resume_is_the_same_run(finished: Path, tmp_path: Path) -> None:
     run = tmp_path / "killed"
     process = start("vae", "--recipe", "joint-test", "--data", DATA, "--out", run)

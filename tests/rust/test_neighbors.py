@@ -14,6 +14,7 @@ from adit.errors import InvalidInputError
 from adit.neighbors import neighbor_list
 
 ALGORITHMS = ("brute", "cells")
+EVERYTHING = "ijSdD"
 PBC = [(a, b, c) for a in (True, False) for b in (True, False) for c in (True, False)]
 
 
@@ -32,7 +33,7 @@ def pairs(i, j, shifts):
 
 def ours(positions, cell, pbc, cutoff, algorithm="auto", half=False):
     """Runs and checks what every list promises; returns the table of (i, j, S)."""
-    i, j, shifts, distances, vectors = _rust.neighbor_list(positions, cell, pbc, cutoff, half, algorithm)
+    i, j, shifts, distances, vectors = _rust.neighbor_list(EVERYTHING, positions, cell, pbc, cutoff, half, algorithm)
     table = np.column_stack([i, j, shifts]).astype(np.int64)
     assert np.array_equal(table, pairs(i, j, shifts)), "sorted by (i, j, shift)"
     assert len(np.unique(table, axis=0)) == len(table)
@@ -80,10 +81,9 @@ def test_the_two_algorithms_agree_bit_for_bit():
         cell, pbc = random_cell(rng, 3.0), PBC[rng.integers(8)]
         positions = rng.uniform(-15, 15, size=(rng.integers(0, 60), 3))
         arguments = (positions, cell, pbc, float(rng.uniform(1.0, 7.0)), bool(rng.integers(2)))
-        for brute, cells in zip(
-            _rust.neighbor_list(*arguments, "brute"), _rust.neighbor_list(*arguments, "cells"), strict=True
-        ):
-            assert np.array_equal(brute, cells)
+        brute, cells = (_rust.neighbor_list(EVERYTHING, *arguments, algorithm) for algorithm in ALGORITHMS)
+        for one, other in zip(brute, cells, strict=True):
+            assert np.array_equal(one, other)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -162,8 +162,8 @@ def test_atoms_far_outside_the_cell_keep_their_shifts(algorithm):
     cell = random_cell(rng)
     positions = rng.random((20, 3)) @ cell
     turns = rng.integers(-1000, 1000, size=(20, 3))
-    near = _rust.neighbor_list(positions, cell, (True, True, True), 4.0, False, algorithm)
-    far = _rust.neighbor_list(positions + turns @ cell, cell, (True, True, True), 4.0, False, algorithm)
+    near = _rust.neighbor_list(EVERYTHING, positions, cell, (True, True, True), 4.0, False, algorithm)
+    far = _rust.neighbor_list(EVERYTHING, positions + turns @ cell, cell, (True, True, True), 4.0, False, algorithm)
     i, j = near[0], near[1]
     assert np.array_equal(pairs(i, j, near[2] + turns[i] - turns[j]), pairs(*far[:3]))
     assert np.allclose(np.sort(near[3]), np.sort(far[3]), atol=1e-9)
@@ -180,7 +180,7 @@ def test_one_atom_neighbours_its_own_images(algorithm):
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("count", [0, 1])
 def test_no_pairs(algorithm, count):
-    arrays = _rust.neighbor_list(np.zeros((count, 3)), None, (False, False, False), 5.0, False, algorithm)
+    arrays = _rust.neighbor_list(EVERYTHING, np.zeros((count, 3)), None, (False, False, False), 5.0, False, algorithm)
     assert [array.shape for array in arrays] == [(0,), (0,), (0, 3), (0,), (0, 3)]
     assert [array.dtype for array in arrays] == [np.int64, np.int64, np.int32, np.float64, np.float64]
 
@@ -188,8 +188,8 @@ def test_no_pairs(algorithm, count):
 def test_cutoff_is_exclusive():
     positions = np.array([[0.0, 0, 0], [2.0, 0, 0]])
     none = (False, False, False)
-    assert len(_rust.neighbor_list(positions, None, none, 2.0)[0]) == 0
-    assert len(_rust.neighbor_list(positions, None, none, np.nextafter(2.0, 3.0))[0]) == 2
+    assert len(_rust.neighbor_list(EVERYTHING, positions, None, none, 2.0)[0]) == 0
+    assert len(_rust.neighbor_list(EVERYTHING, positions, None, none, np.nextafter(2.0, 3.0))[0]) == 2
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -197,8 +197,8 @@ def test_extremely_skewed_cell_gives_the_same_lattice(algorithm):
     plain = np.diag([3.0, 4.0, 5.0])
     skew = np.array([[1, 0, 0], [400, 1, 0], [-70, 333, 1]])
     positions = np.random.default_rng(5).random((6, 3)) * 5
-    straight = _rust.neighbor_list(positions, plain, (True, True, True), 5.5, False, algorithm)
-    skewed = _rust.neighbor_list(positions, skew @ plain, (True, True, True), 5.5, False, algorithm)
+    straight = _rust.neighbor_list(EVERYTHING, positions, plain, (True, True, True), 5.5, False, algorithm)
+    skewed = _rust.neighbor_list(EVERYTHING, positions, skew @ plain, (True, True, True), 5.5, False, algorithm)
     assert np.array_equal(pairs(skewed[0], skewed[1], skewed[2] @ skew), pairs(*straight[:3]))
 
 
@@ -263,25 +263,25 @@ ALL = (True, True, True)
 )
 def test_refused_by_name(arguments, named):
     with pytest.raises(InvalidInputError, match=named):
-        _rust.neighbor_list(*arguments)
+        _rust.neighbor_list("ijS", *arguments)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_shifts_beyond_int32_are_refused(algorithm):
     positions = np.array([[0.0, 0, 0], [9e8, 0, 0]])
     with pytest.raises(InvalidInputError, match=r"`positions\[1\]`.*2\^31"):
-        _rust.neighbor_list(positions, np.diag([0.1, 9.0, 9.0]), ALL, 0.2, False, algorithm)
+        _rust.neighbor_list(EVERYTHING, positions, np.diag([0.1, 9.0, 9.0]), ALL, 0.2, False, algorithm)
 
 
 def test_too_many_pairs_of_a_dense_molecule_are_refused():
     with pytest.raises(InvalidInputError, match="pairs of neighbours"):
-        _rust.neighbor_list(np.zeros((9000, 3)), None, (False, False, False), 1.0)
+        _rust.neighbor_list(EVERYTHING, np.zeros((9000, 3)), None, (False, False, False), 1.0)
 
 
 def test_quantities_come_in_the_order_asked():
     rng = np.random.default_rng(6)
     cell, positions = np.eye(3) * 6, rng.random((12, 3)) * 6
-    i, j, shifts, distances, vectors = _rust.neighbor_list(positions, cell, ALL, 4.0)
+    i, j, shifts, distances, vectors = _rust.neighbor_list(EVERYTHING, positions, cell, ALL, 4.0)
     got = neighbor_list("DdSji", positions, cell, True, 4.0)
     for have, want in zip(got, (vectors, distances, shifts, j, i), strict=True):
         assert np.array_equal(have, want)

@@ -91,6 +91,29 @@ def dit(
 
 
 @app.command()
+def speedrun(
+    minutes: Annotated[float, typer.Option(min=0.05, help="for both stages")] = 25.0,
+    vae_share: Annotated[float, typer.Option(min=0.05, max=0.95, help="of the time, for the autoencoder")] = 0.25,
+    recipe: RecipeOption = "joint-gpu",
+    data: DataOption = None,
+    out: OutOption = None,
+    resume: ResumeOption = False,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+    seed: SeedOption = None,
+    compile: CompileOption = None,
+) -> None:
+    """Both stages and the export by the clock: the pace of the first steps sets how many there are."""
+    chosen = _recipe(recipe, data, "vae", None, None, seed, compile, None)
+    from adit.train.stages import speedrun as run_both
+    from adit.train.stages import with_overrides
+
+    chosen = with_overrides(chosen, "dit", seed=seed, compile=compile)
+    weights = run_both(chosen, out or Path("runs") / chosen.name, _device(device, threads), minutes, vae_share, resume)
+    typer.echo(f"weights in {weights}; try: adit-gen --weights {weights}")
+
+
+@app.command()
 def export(
     run_folder: Annotated[Path, typer.Argument(help="folder of a run that holds vae/ and dit/")],
     out: Annotated[Path | None, typer.Option(help="folder to write; default: RUN/weights")] = None,

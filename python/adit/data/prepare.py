@@ -42,10 +42,11 @@ def datasets() -> dict[str, DatasetSpec]:
 
 def cache_folder(name: str) -> Path:
     """Where the data set of this name is kept: $ADIT_DATA_DIR/name, or the user's cache."""
+    if base := os.environ.get("ADIT_DATA_DIR"):
+        return Path(base) / name
     import platformdirs
 
-    base = os.environ.get("ADIT_DATA_DIR")
-    return (Path(base) if base else platformdirs.user_cache_path("adit") / "datasets") / name
+    return platformdirs.user_cache_path("adit") / "datasets" / name
 
 
 def prepare(

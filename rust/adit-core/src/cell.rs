@@ -67,6 +67,14 @@ pub fn transformed(transform: &Transform, rows: &Matrix) -> Matrix {
     transform.map(|row| combine(&row.map(|entry| entry as f64), rows))
 }
 
+/// Of a transform of determinant +1, with entries up to 1e9.
+#[must_use]
+pub fn inverted(transform: &Transform) -> Transform {
+    let t = |k: usize, l: usize| transform[k % 3][l % 3];
+    let minor = |k: usize, l: usize| t(k + 1, l + 1) * t(k + 2, l + 2) - t(k + 1, l + 2) * t(k + 2, l + 1);
+    [0, 1, 2].map(|k| [0, 1, 2].map(|l| minor(l, k)))
+}
+
 /// Not finite, or three vectors in one plane (to within rounding).
 #[must_use]
 pub fn is_degenerate(rows: &Matrix) -> bool {
@@ -170,7 +178,7 @@ fn shorten_by_plane(rows: &mut Matrix, transform: &mut Transform, k: usize) -> O
 ///
 /// `rows[k]` is a lattice vector where `periodic[k]`, else a unit vector at right angles to all
 /// others. The lattice vectors are Minkowski reduced: `rows[k] = transform[k] @ cell` there.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Frame {
     pub rows: Matrix,
     pub dual: Matrix,

@@ -13,6 +13,9 @@ pub enum Error {
     /// The answer would not fit into a sensible amount of memory.
     #[error("this would take {got} {what}, more than the limit of {limit}. {remedy}")]
     TooLarge { what: &'static str, got: String, limit: usize, remedy: &'static str },
+    /// One system of a batch is unusable.
+    #[error("system {index}: {error}")]
+    System { index: usize, error: Box<Error> },
     /// The operating system refused worker threads.
     #[error("`threads` = {threads}: the system started no such pool ({reason}). Pass threads=1")]
     Threads { threads: usize, reason: String },

@@ -1,6 +1,6 @@
 use adit_core::cell::{self, Matrix, Vec3};
 use adit_core::distances::min_distances;
-use adit_core::neighbors::{Algorithm, neighbor_list};
+use adit_core::neighbors::{Algorithm, Quantities, Search, neighbor_list};
 use proptest::prelude::*;
 
 fn one(points: &[Vec3], given: Matrix, periodic: bool) -> f64 {
@@ -18,7 +18,8 @@ proptest! {
         let found = one(&points, given, periodic);
         prop_assume!(found.is_finite());
         let cutoff = found * (1.0 + 1e-6) + 1e-9;
-        let pairs = neighbor_list(&points, &given, [periodic; 3], cutoff, false, Algorithm::Brute).unwrap();
+        let search = Search { cutoff, half: false, algorithm: Algorithm::Brute, quantities: Quantities::DISTANCES };
+        let pairs = neighbor_list(&points, &given, [periodic; 3], &search).unwrap();
         let smallest = pairs.distances.iter().copied().fold(f64::INFINITY, f64::min);
         prop_assert!((smallest - found).abs() <= 1e-9 * (1.0 + found), "{} {}", smallest, found);
     }

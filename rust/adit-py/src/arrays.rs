@@ -85,20 +85,52 @@ impl<'py> Real<'py> {
     }
 }
 
-/// A bool array, read as bytes: numpy lets a bool view hold other bytes than 0 and 1, Rust does not.
+/// Releases the GIL and evaluates an expression in which `positions` and `cells` are the rows and
+/// matrices of two [`Real`] of these names, in whichever precision each of them came.
+macro_rules! detached {
+    ($py:expr, $positions:ident, $cells:ident, $work:expr) => {{
+        macro_rules! with {
+            ($one:expr, $other:expr) => {{
+                let ($positions, $cells) = ($one.rows(), $other.matrices());
+                $py.detach(|| $work)
+            }};
+        }
+        match (&$positions, &$cells) {
+            (Real::Double(one), Real::Double(other)) => with!(one, other),
+            (Real::Double(one), Real::Single(other)) => with!(one, other),
+            (Real::Single(one), Real::Double(other)) => with!(one, other),
+            (Real::Single(one), Real::Single(other)) => with!(one, other),
+        }
+    }};
+}
+pub(crate) use detached;
+
+/// A bool array (n,), read as bytes: numpy lets a bool view hold other bytes than 0 and 1, Rust does not.
 pub fn bools(name: &str, object: &Bound<'_, PyAny>) -> PyResult<Vec<bool>> {
+    let bytes = bytes_of_bools(name, object, &[None])?;
+    Ok(bytes.flat().iter().map(|&byte| byte != 0).collect())
+}
+
+/// A bool array (n, 3), read as bytes.
+pub fn bool_rows(name: &str, object: &Bound<'_, PyAny>) -> PyResult<Vec<[bool; 3]>> {
+    let bytes = bytes_of_bools(name, object, &[None, Some(3)])?;
+    Ok(bytes.rows().iter().map(|row| row.map(|byte| byte != 0)).collect())
+}
+
+fn bytes_of_bools<'py>(name: &str, object: &Bound<'py, PyAny>, shape: &[Option<usize>]) -> PyResult<Input<'py, u8>> {
     let refuse = || {
+        let shape = if shape.len() == 1 { "(n,)" } else { "(n, 3)" };
         invalid(format!(
-            "`{name}` must be a C-contiguous numpy array of dtype bool and shape (n,). Use np.asarray(..., dtype=bool)"
+            "`{name}` must be a C-contiguous numpy array of dtype bool and shape {shape}. \
+             Use np.asarray(..., dtype=bool)"
         ))
     };
-    let array = object.cast::<PyArray1<bool>>().map_err(|_| refuse())?;
-    if !array.is_c_contiguous() {
+    let array = object.cast::<PyArrayDyn<bool>>().map_err(|_| refuse())?;
+    if !array.is_c_contiguous() || array.ndim() != shape.len() {
         return Err(refuse());
     }
     let bytes = array.call_method1("view", (PyString::new(object.py(), "uint8"),))?;
-    let bytes: Input<u8> = Input::new(name, &bytes, &[None])?;
-    Ok(bytes.flat().iter().map(|&byte| byte != 0).collect())
+    Input::new(name, &bytes, shape)
 }
 
 /// A Python scalar or tuple as `T`, or the one exception.

@@ -4,7 +4,7 @@ use adit_core::distances;
 use numpy::PyArray1;
 use pyo3::prelude::*;
 
-use crate::arrays::{self, Input, Real, invalid};
+use crate::arrays::{self, Input, Real, detached, invalid};
 
 #[pyfunction]
 #[pyo3(signature = (positions, cells, periodic, offsets, threads=None))]
@@ -21,17 +21,7 @@ pub fn min_distances<'py>(
     let periodic = arrays::bools("periodic", periodic)?;
     let offsets: Input<i64> = Input::new("offsets", offsets, &[None])?;
     let (offsets, threads) = (offsets.flat(), arrays::threads(threads)?);
-    macro_rules! detached {
-        ($positions:expr, $cells:expr) => {{
-            let (positions, cells) = ($positions.rows(), $cells.matrices());
-            py.detach(|| distances::min_distances(positions, cells, &periodic, offsets, threads))
-        }};
-    }
-    let result = match (&positions, &cells) {
-        (Real::Double(positions), Real::Double(cells)) => detached!(positions, cells),
-        (Real::Double(positions), Real::Single(cells)) => detached!(positions, cells),
-        (Real::Single(positions), Real::Double(cells)) => detached!(positions, cells),
-        (Real::Single(positions), Real::Single(cells)) => detached!(positions, cells),
-    };
+    let result =
+        detached!(py, positions, cells, distances::min_distances(positions, cells, &periodic, offsets, threads));
     Ok(arrays::vector(py, result.map_err(invalid)?))
 }

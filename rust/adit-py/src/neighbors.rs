@@ -1,38 +1,31 @@
 //! Wraps `adit_core::neighbors`.
 
-use adit_core::neighbors::{self, Algorithm};
-use numpy::{PyArray1, PyArray2};
+use adit_core::neighbors::{self, Algorithm, Columns, Quantities, Search};
+use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadwriteArray1, PyReadwriteArray2};
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 use crate::arrays::{self, Input, invalid};
 
-type Columns<'py> = (
-    Bound<'py, PyArray1<i64>>,
-    Bound<'py, PyArray1<i64>>,
-    Bound<'py, PyArray2<i32>>,
-    Bound<'py, PyArray1<f64>>,
-    Bound<'py, PyArray2<f64>>,
-);
-
 #[pyfunction]
 #[pyo3(
-    signature = (positions, cell, pbc, cutoff, half=None, algorithm=None),
-    text_signature = "(positions, cell, pbc, cutoff, half=False, algorithm='auto')"
+    signature = (quantities, positions, cell, pbc, cutoff, half=None, algorithm=None),
+    text_signature = "(quantities, positions, cell, pbc, cutoff, half=False, algorithm='auto')"
 )]
+#[allow(clippy::too_many_arguments)]
 pub fn neighbor_list<'py>(
     py: Python<'py>,
+    quantities: &Bound<'py, PyAny>,
     positions: &Bound<'py, PyAny>,
     cell: Option<&Bound<'py, PyAny>>,
     pbc: &Bound<'py, PyAny>,
     cutoff: &Bound<'py, PyAny>,
     half: Option<&Bound<'py, PyAny>>,
     algorithm: Option<&Bound<'py, PyAny>>,
-) -> PyResult<Columns<'py>> {
+) -> PyResult<Bound<'py, PyTuple>> {
+    let (letters, search) = search(quantities, cutoff, half, algorithm)?;
     let positions: Input<f64> = Input::new("positions", positions, &[None, Some(3)])?;
     let pbc: [bool; 3] = arrays::scalar("pbc", pbc, "a tuple of three bools")?;
-    let cutoff: f64 = arrays::scalar("cutoff", cutoff, "a length in Angstrom")?;
-    let half = half.map_or(Ok(false), |half| arrays::scalar("half", half, "a bool"))?;
-    let algorithm = algorithm.map_or(Ok(Algorithm::Auto), algorithm_named)?;
     let cell = match cell {
         Some(cell) => Input::<f64>::new("cell", cell, &[Some(3), Some(3)])?.matrices()[0],
         None if pbc == [false; 3] => [[0.0; 3]; 3],
@@ -44,15 +37,132 @@ pub fn neighbor_list<'py>(
         }
     };
     let rows = positions.rows();
-    let pairs = py.detach(|| neighbors::neighbor_list(rows, &cell, pbc, cutoff, half, algorithm)).map_err(invalid)?;
-    let count = pairs.i.len();
-    Ok((
-        arrays::vector(py, pairs.i),
-        arrays::vector(py, pairs.j),
-        arrays::shaped(py, pairs.shifts, [count, 3])?,
-        arrays::vector(py, pairs.distances),
-        arrays::shaped(py, pairs.vectors, [count, 3])?,
+    let found = py.detach(|| neighbors::find(rows, &cell, pbc, &search)).map_err(invalid)?;
+    let mut arrays = Arrays::new(py, found.count(), search.quantities);
+    let columns = arrays.columns()?;
+    py.detach(|| found.write(columns));
+    PyTuple::new(py, arrays.named(&letters))
+}
+
+#[pyfunction]
+#[pyo3(
+    signature = (quantities, positions, cells, pbc, offsets, cutoff, half=None, algorithm=None, threads=None),
+    text_signature =
+        "(quantities, positions, cells, pbc, offsets, cutoff, half=False, algorithm='auto', threads=None)"
+)]
+#[allow(clippy::too_many_arguments)]
+pub fn neighbor_list_batch<'py>(
+    py: Python<'py>,
+    quantities: &Bound<'py, PyAny>,
+    positions: &Bound<'py, PyAny>,
+    cells: &Bound<'py, PyAny>,
+    pbc: &Bound<'py, PyAny>,
+    offsets: &Bound<'py, PyAny>,
+    cutoff: &Bound<'py, PyAny>,
+    half: Option<&Bound<'py, PyAny>>,
+    algorithm: Option<&Bound<'py, PyAny>>,
+    threads: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyTuple>> {
+    let (letters, search) = search(quantities, cutoff, half, algorithm)?;
+    let positions: Input<f64> = Input::new("positions", positions, &[None, Some(3)])?;
+    let cells: Input<f64> = Input::new("cells", cells, &[None, Some(3), Some(3)])?;
+    let pbc = arrays::bool_rows("pbc", pbc)?;
+    let offsets: Input<i64> = Input::new("offsets", offsets, &[None])?;
+    let (rows, cells, offsets, threads) =
+        (positions.rows(), cells.matrices(), offsets.flat(), arrays::threads(threads)?);
+    let found = py.detach(|| neighbors::find_batch(rows, cells, &pbc, offsets, &search, threads)).map_err(invalid)?;
+    let mut arrays = Arrays::new(py, found.count(), search.quantities);
+    let columns = arrays.columns()?;
+    let pair_offsets = py.detach(|| found.write(columns, threads)).map_err(invalid)?;
+    let mut named = arrays.named(&letters);
+    named.push(arrays::vector(py, pair_offsets).into_any());
+    PyTuple::new(py, named)
+}
+
+/// The letters asked for, and all that the search has to know.
+fn search(
+    quantities: &Bound<'_, PyAny>,
+    cutoff: &Bound<'_, PyAny>,
+    half: Option<&Bound<'_, PyAny>>,
+    algorithm: Option<&Bound<'_, PyAny>>,
+) -> PyResult<(String, Search)> {
+    let letters: String = arrays::scalar("quantities", quantities, "letters out of 'ijSdD'")?;
+    let mut wanted = Quantities::NONE;
+    for letter in letters.chars() {
+        wanted = wanted.and(quantity(letter).ok_or_else(|| unknown(&letters))?);
+    }
+    if letters.is_empty() {
+        return Err(unknown(&letters));
+    }
+    let cutoff: f64 = arrays::scalar("cutoff", cutoff, "a length in Angstrom")?;
+    let half = half.map_or(Ok(false), |half| arrays::scalar("half", half, "a bool"))?;
+    let algorithm = algorithm.map_or(Ok(Algorithm::Auto), algorithm_named)?;
+    Ok((letters, Search { cutoff, half, algorithm, quantities: wanted }))
+}
+
+fn quantity(letter: char) -> Option<Quantities> {
+    match letter {
+        'i' => Some(Quantities::I),
+        'j' => Some(Quantities::J),
+        'S' => Some(Quantities::SHIFTS),
+        'd' => Some(Quantities::DISTANCES),
+        'D' => Some(Quantities::VECTORS),
+        _ => None,
+    }
+}
+
+fn unknown(letters: &str) -> PyErr {
+    let shown: String = letters.chars().take(80).collect();
+    invalid(format!(
+        "`quantities` must be letters out of 'ijSdD'; got {shown:?}. i, j: atoms, S: shift, d: distance, D: vector"
     ))
+}
+
+/// The arrays that are asked for, made by numpy: it has large ones in large pages, which take a
+/// fraction of the time to come by.
+struct Arrays<'py> {
+    i: Option<PyReadwriteArray1<'py, i64>>,
+    j: Option<PyReadwriteArray1<'py, i64>>,
+    shifts: Option<PyReadwriteArray2<'py, i32>>,
+    distances: Option<PyReadwriteArray1<'py, f64>>,
+    vectors: Option<PyReadwriteArray2<'py, f64>>,
+}
+
+impl<'py> Arrays<'py> {
+    fn new(py: Python<'py>, count: usize, wanted: Quantities) -> Self {
+        Self {
+            i: wanted.has(Quantities::I).then(|| PyArray1::zeros(py, count, false).readwrite()),
+            j: wanted.has(Quantities::J).then(|| PyArray1::zeros(py, count, false).readwrite()),
+            shifts: wanted.has(Quantities::SHIFTS).then(|| PyArray2::zeros(py, [count, 3], false).readwrite()),
+            distances: wanted.has(Quantities::DISTANCES).then(|| PyArray1::zeros(py, count, false).readwrite()),
+            vectors: wanted.has(Quantities::VECTORS).then(|| PyArray2::zeros(py, [count, 3], false).readwrite()),
+        }
+    }
+
+    fn columns(&mut self) -> PyResult<Columns<'_>> {
+        let Self { i, j, shifts, distances, vectors } = self;
+        let shifts = shifts.as_mut().map(PyReadwriteArray2::as_slice_mut).transpose()?;
+        let vectors = vectors.as_mut().map(PyReadwriteArray2::as_slice_mut).transpose()?;
+        Ok(Columns {
+            i: i.as_mut().map(PyReadwriteArray1::as_slice_mut).transpose()?,
+            j: j.as_mut().map(PyReadwriteArray1::as_slice_mut).transpose()?,
+            shifts: shifts.map(|flat| flat.as_chunks_mut().0),
+            distances: distances.as_mut().map(PyReadwriteArray1::as_slice_mut).transpose()?,
+            vectors: vectors.map(|flat| flat.as_chunks_mut().0),
+        })
+    }
+
+    /// One array for each letter; the same again for a letter that comes twice.
+    fn named(&self, letters: &str) -> Vec<Bound<'py, PyAny>> {
+        let named = |letter: char| match letter {
+            'i' => self.i.as_ref().map(|array| array.as_any().clone()),
+            'j' => self.j.as_ref().map(|array| array.as_any().clone()),
+            'S' => self.shifts.as_ref().map(|array| array.as_any().clone()),
+            'd' => self.distances.as_ref().map(|array| array.as_any().clone()),
+            _ => self.vectors.as_ref().map(|array| array.as_any().clone()),
+        };
+        letters.chars().filter_map(named).collect()
+    }
 }
 
 fn algorithm_named(name: &Bound<'_, PyAny>) -> PyResult<Algorithm> {

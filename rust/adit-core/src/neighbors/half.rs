@@ -1,0 +1,198 @@
+//! The half list that both algorithms write, and the columns that are made of it.
+//!
+//! A full list needs no sorting: while the rows of the half list are gone through in order, the
+//! mirror image of (i, j, S) joins row j behind those of all smaller i, as a counting sort would
+//! put it; and when row i itself is reached, all its smaller partners are there.
+
+use super::{Columns, MAX_PAIRS, Quantities, Search, too_large};
+use crate::cell::Vec3;
+use crate::error::{Error, Result};
+
+#[derive(Clone, Copy)]
+pub struct Entry {
+    /// Second atom, counted from the start of the list.
+    pub j: u32,
+    pub shift: [i32; 3],
+    pub distance: f64,
+}
+
+/// Lists with room for up to so many pairs are kept for the next call: 13 MB.
+const KEPT: usize = 1 << 18;
+
+/// Pairs with i < j, or i = j and the first nonzero shift positive, sorted by (i, j, shift).
+#[derive(Default)]
+pub struct Half {
+    /// Whether each pair will be written in one direction only.
+    once: bool,
+    with_vectors: bool,
+    /// First atom of the system that is being added.
+    base: usize,
+    /// Its first entry.
+    first: usize,
+    /// Row i ends before `entries[ends[i]]`.
+    ends: Vec<usize>,
+    pub entries: Vec<Entry>,
+    vectors: Vec<Vec3>,
+    /// How many mirror images each row will have.
+    mirrored: Vec<u32>,
+}
+
+impl Half {
+    /// Makes an empty list of it.
+    pub fn set(&mut self, search: &Search) {
+        self.once = search.half;
+        self.with_vectors = search.quantities.has(Quantities::VECTORS);
+        self.ends.clear();
+        self.entries.clear();
+        self.vectors.clear();
+        self.mirrored.clear();
+    }
+
+    /// Takes over the memory of another, unless that is much.
+    pub fn recycle(&mut self, other: Self) {
+        if other.ends.capacity().max(other.entries.capacity()).max(other.vectors.capacity()) <= KEPT {
+            *self = other;
+        }
+    }
+
+    /// Begins the next system. No atom of another is within 2^32 of its own.
+    pub fn begin(&mut self, atoms: usize) -> Result<()> {
+        (self.base, self.first) = (self.ends.len(), self.entries.len());
+        let room = self.ends.try_reserve(atoms).and_then(|()| self.mirrored.try_reserve(atoms));
+        if self.base + atoms > u32::MAX as usize || room.is_err() {
+            return Err(too_large("atoms", (self.base + atoms) as f64, u32::MAX as usize));
+        }
+        self.mirrored.resize(self.base + atoms, 0);
+        Ok(())
+    }
+
+    /// Makes room for more pairs, and refuses a list that is too long.
+    pub fn reserve(&mut self, more: usize) -> Result<()> {
+        let count = (self.entries.len() - self.first + more) * if self.once { 1 } else { 2 };
+        let room = self.entries.try_reserve(more);
+        let room = room.and_then(|()| if self.with_vectors { self.vectors.try_reserve(more) } else { Ok(()) });
+        if count > MAX_PAIRS || room.is_err() {
+            return Err(too_large("pairs of neighbours", count as f64, MAX_PAIRS));
+        }
+        Ok(())
+    }
+
+    /// Adds a pair of the system to its row. There is room.
+    #[inline]
+    pub fn push(&mut self, i: usize, j: usize, shift: [i64; 3], squared: f64, vector: &Vec3) -> Result<()> {
+        let narrow = shift.map(|s| s as i32);
+        if narrow.map(i64::from) != shift {
+            return Err(too_far(i, j, shift));
+        }
+        self.mirrored[self.base + j] += 1;
+        self.entries.push(Entry { j: (self.base + j) as u32, shift: narrow, distance: squared.sqrt() });
+        if self.with_vectors {
+            self.vectors.push(*vector);
+        }
+        Ok(())
+    }
+
+    /// Sorts the images of equal pairs among the entries from `start`.
+    pub fn sort_images(&mut self, start: usize) {
+        let entries = &self.entries[start..];
+        if entries.is_sorted_by_key(|entry| (entry.j, entry.shift)) {
+            return;
+        }
+        let mut order: Vec<usize> = (0..entries.len()).collect();
+        order.sort_unstable_by_key(|&k| (entries[k].j, entries[k].shift));
+        let sorted: Vec<Entry> = order.iter().map(|&k| entries[k]).collect();
+        self.entries[start..].copy_from_slice(&sorted);
+        if self.with_vectors {
+            let sorted: Vec<Vec3> = order.iter().map(|&k| self.vectors[start + k]).collect();
+            self.vectors[start..].copy_from_slice(&sorted);
+        }
+    }
+
+    pub fn end_row(&mut self) {
+        self.ends.push(self.entries.len());
+    }
+
+    /// How many pairs will be written.
+    pub fn count(&self) -> usize {
+        self.entries.len() * if self.once { 1 } else { 2 }
+    }
+
+    /// Writes all pairs, with the atoms counted from `base`, into columns of exactly their number.
+    /// Returns where each row starts, and where the last ends.
+    pub fn write(&self, base: usize, mut columns: Columns) -> Vec<usize> {
+        let starts = self.row_starts();
+        // Where the next mirror image in each row goes.
+        let mut next = if self.once { Vec::new() } else { starts.clone() };
+        let mut first = 0;
+        for (i, &end) in self.ends.iter().enumerate() {
+            let row = &self.entries[first..end];
+            let own = starts[i + 1] - row.len();
+            if let Some(column) = &mut columns.i {
+                column[starts[i]..starts[i + 1]].fill((base + i) as i64);
+            }
+            for (k, entry) in row.iter().enumerate() {
+                columns.put(own + k, base + entry.j as usize, entry.shift, entry.distance);
+            }
+            if !self.once {
+                // Images of one atom are in the order of their shifts; their mirror images, too.
+                for images in row.chunk_by(|a, b| a.j == b.j) {
+                    let place = &mut next[images[0].j as usize];
+                    for (k, entry) in images.iter().rev().enumerate() {
+                        columns.put(*place + k, base + i, entry.shift.map(i32::wrapping_neg), entry.distance);
+                    }
+                    *place += images.len();
+                }
+            }
+            first = end;
+        }
+        if let Some(column) = columns.vectors {
+            self.write_vectors(&starts, column);
+        }
+        starts
+    }
+
+    fn write_vectors(&self, starts: &[usize], column: &mut [Vec3]) {
+        let mut next = if self.once { Vec::new() } else { starts.to_vec() };
+        let mut first = 0;
+        for (i, &end) in self.ends.iter().enumerate() {
+            let (row, vectors) = (&self.entries[first..end], &self.vectors[first..end]);
+            column[starts[i + 1] - row.len()..starts[i + 1]].copy_from_slice(vectors);
+            if !self.once {
+                let mut vectors = vectors;
+                for images in row.chunk_by(|a, b| a.j == b.j) {
+                    let (mine, others) = vectors.split_at(images.len());
+                    let place = &mut next[images[0].j as usize];
+                    for (k, vector) in mine.iter().rev().enumerate() {
+                        column[*place + k] = vector.map(|x| -x);
+                    }
+                    *place += images.len();
+                    vectors = others;
+                }
+            }
+            first = end;
+        }
+    }
+
+    /// Where each row that will be written starts, and where the last ends.
+    fn row_starts(&self) -> Vec<usize> {
+        let mut starts = vec![0; self.ends.len() + 1];
+        let (mut first, mut sum) = (0, 0);
+        for (i, &end) in self.ends.iter().enumerate() {
+            sum += end - first + if self.once { 0 } else { self.mirrored[i] as usize };
+            starts[i + 1] = sum;
+            first = end;
+        }
+        starts
+    }
+}
+
+fn too_far(i: usize, j: usize, shift: [i64; 3]) -> Error {
+    let s = shift.iter().find(|&&s| i32::try_from(s).is_err()).copied().unwrap_or_default();
+    Error::entry(
+        "positions",
+        j,
+        "lie within 2^31 cells of their neighbours",
+        format!("a shift of {s} cells from atom {i}"),
+        "Wrap the positions into the cell, or reduce the cell",
+    )
+}
