@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import gc
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -44,6 +44,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--workloads", nargs="+", metavar="NAME", help="qm9, geom, mp20; default: all")
     parser.add_argument("--batch", type=int, help="systems in the common batch; default: 16 on a CPU, 256 on a GPU")
     parser.add_argument("--repeats", type=int, default=5, help="of which the median is taken")
+    parser.add_argument("--minutes", type=float, default=15.0, help="after 60 %% no more search, after 80 %% no plots")
     parser.add_argument("--quick", action="store_true", help="batches of 2, no search, no plots: does it run?")
     parser.add_argument("--no-plots", action="store_true")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder for the CSV files")
@@ -107,13 +108,17 @@ def our_row(generator: Generator, workload: Workload, bench: Bench, quick: bool)
     return replace(row, seconds=total, best_seconds=total, best=way, ratio=1.0, best_ratio=1.0, note=note)
 
 
-def compare(generator: Generator, loads: list[Workload], bench: Bench, options: argparse.Namespace) -> list[Row]:
+def compare(
+    generator: Generator, loads: list[Workload], bench: Bench, options: argparse.Namespace, elapsed: Callable[[], float]
+) -> list[Row]:
     """All rows, by workload, ours first. A network is built and compiled once for all its workloads."""
     tables = {load.name: [our_row(generator, load, bench, options.quick)] for load in loads}
     systems = list(dict.fromkeys(load.system for load in loads))
     chosen = [entry for entry in select(options.baselines) if set(entry.systems) & set(systems)]
     for entry in [*map(ours.published_size_entry, systems), *chosen]:
-        timer = Timer(bench, entry, build(entry, bench))
+        late = bench.search and elapsed() > 0.6 * options.minutes
+        timer = Timer(replace(bench, search=bench.search and not late), entry, build(entry, bench))
+        timer.note = "best way not searched, out of time" if late else ""
         for load in loads:
             if load.system in entry.systems:
                 tables[load.name] += [beside(row, tables[load.name][0]) for row in rows_of(timer, load)]
@@ -149,6 +154,10 @@ def sweep(generator: Generator, bench: Bench) -> Iterable[Point]:
 def main(words: list[str] | None = None) -> None:
     options = arguments(words)
     start = time.perf_counter()
+
+    def elapsed() -> float:
+        return (time.perf_counter() - start) / 60
+
     select(options.baselines)
     generator = Generator.from_pretrained(options.weights, device=options.device, threads=options.threads)
     bf16 = not isinstance(generator._precision(), nullcontext)
@@ -158,20 +167,20 @@ def main(words: list[str] | None = None) -> None:
     known = {workload.name: workload for workload in workloads(generator.weights)}
     if unknown := set(options.workloads or ()) - set(known):
         raise SystemExit(f"unknown workloads {sorted(unknown)}; known: {', '.join(known)}")
-    rows = compare(generator, [known[name] for name in options.workloads or known], bench, options)
+    rows = compare(generator, [known[name] for name in options.workloads or known], bench, options, elapsed)
     about = report.machine(bench)
     report.print_tables(rows, Console(width=None if Console().is_terminal else 200))
     report.write_csv(options.out / f"baselines-{generator.device.type}.csv", rows, about)
     if options.docs:
         report.fill(options.docs, f"bench-baselines {generator.device.type}", report.markdown(rows, about))
-    if not (options.quick or options.no_plots):
+    if not (options.quick or options.no_plots or elapsed() > 0.8 * options.minutes):
         say("Plots")
         points = list(sweep(generator, bench))
         report.write_csv(options.out / f"baselines-{generator.device.type}-sweep.csv", points, about)
         images = (options.docs or options.out / "x").parent / "images"
         for against in ("atoms", "batch"):
             report.plot(images / f"baselines-{generator.device.type}-{against}.png", points, against, about)
-    say(f"{(time.perf_counter() - start) / 60:.1f} minutes")
+    say(f"{elapsed():.1f} minutes")
 
 
 if __name__ == "__main__":

@@ -195,6 +195,16 @@ def test_wrong_names_are_refused() -> None:
 
 
 @pytest.mark.slow
+def test_out_of_time_nothing_is_searched(tmp_path: Path) -> None:
+    words = ["--baselines", "TABASCO-hot", "--workloads", "qm9", "--batch", "1", "--repeats", "1", "--minutes", "0"]
+    bench_baselines.main([*words, "--out", str(tmp_path)])
+    with (tmp_path / "baselines-cpu.csv").open() as file:
+        notes = {row["network"]: row["note"] for row in csv.DictReader(file)}
+    assert notes["TABASCO-hot"] == "best way not searched, out of time"
+    assert not list(tmp_path.glob("*sweep*")), "plots take time too"
+
+
+@pytest.mark.slow
 def test_the_whole_command(tmp_path: Path) -> None:
     document = tmp_path / "benchmarks.md"
     document.write_text(DOCS.read_text())
