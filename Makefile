@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 OUT ?= out
+GPU_PYTHON ?= $(PYTHON)
 RUN = $(VENV)/bin/python
 SOURCES = $(shell find python rust -name '*.py' -o -name '*.rs' -o -name '*.toml' -o -name '*.js' -o -name '*.css' -o -name '*.safetensors' -o -name 'config.json') pyproject.toml Cargo.toml
 
-.PHONY: generate test test-slow lint bench train wheel clean
+.PHONY: generate test test-slow lint bench bench-gpu bench-baselines train wheel clean
 
 generate: $(VENV)/.installed  ## 100 molecules and 100 crystals from the weights in the wheel
 	$(VENV)/bin/adit-gen --system molecule --n 100 --out $(OUT)/molecules.sdf --report $(OUT)/molecules.html --overwrite
@@ -14,9 +15,11 @@ generate: $(VENV)/.installed  ## 100 molecules and 100 crystals from the weights
 test: $(VENV)/.installed-test  ## all tests, Rust and Python
 	cargo test -p adit-core --locked --quiet
 	OMP_NUM_THREADS=1 $(RUN) -m pytest
+	OMP_NUM_THREADS=1 $(RUN) -m pytest kernels/tests
 
 test-slow: $(VENV)/.installed-test
 	$(RUN) -m pytest -m slow
+	$(RUN) -m pytest kernels/tests -m slow
 
 lint: $(VENV)/.installed-test
 	cargo fmt --all --check
@@ -28,12 +31,18 @@ lint: $(VENV)/.installed-test
 bench: $(VENV)/.installed-test
 	$(RUN) -m pytest benches --benchmark-only
 
+bench-gpu:  ## the kernels on this GPU; needs a Python with torch and triton only; ARGS=--sweep tunes
+	$(GPU_PYTHON) benches/gpu/bench.py $(ARGS)
+
+bench-baselines: $(VENV)/.installed-test  ## adit beside EDM, DiffCSP, published ADiT and others, into docs/benchmarks.md
+	$(RUN) benches/bench_baselines.py --docs docs/benchmarks.md
+
 train: $(VENV)/.installed-test  ## the weights in the wheel, again: hours on two cores
 	$(VENV)/bin/adit-data prepare qm9
 	$(VENV)/bin/adit-data prepare mp20 --source ../shared/data/mp_20
 	$(VENV)/bin/adit-train vae --recipe joint-tiny --resume
 	$(VENV)/bin/adit-train dit --recipe joint-tiny --resume
-	$(VENV)/bin/adit-train export runs/joint-tiny --out python/adit/weights/joint-tiny --name joint-tiny --steps 100 --solver ancestral --cfg 2
+	$(VENV)/bin/adit-train export runs/joint-tiny --out python/adit/weights/joint-tiny --name joint-tiny --sampling molecule=ancestral:100:1 --sampling crystal=ancestral:100:1
 
 wheel: $(VENV)/.tools
 	$(VENV)/bin/maturin build --release --out dist
@@ -49,8 +58,9 @@ $(VENV)/.installed: $(VENV)/.tools $(SOURCES)
 	$(RUN) -m pip install --quiet --force-reinstall --no-deps dist/*.whl
 	touch $@
 
-$(VENV)/.installed-test: $(VENV)/.installed
+$(VENV)/.installed-test: $(VENV)/.installed $(wildcard kernels/adit_kernels/*.py)
 	$(RUN) -m pip install --quiet "$$(ls dist/*.whl)[test,lint]"
+	$(RUN) -m pip install --quiet --no-deps ./kernels
 	touch $@
 
 clean:

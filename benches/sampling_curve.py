@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from adit.eval.crystals import compositional_validity, structural_validity
+from adit import validity as crystal_validity
 from adit.eval.molecules import connected, uniqueness, validity
 from adit.eval.stability import edm_stability
 from adit.generate import Generator
@@ -53,7 +53,7 @@ def main() -> None:
                 "unique": uniqueness(smiles),
             }
         else:
-            structural, compositional = structural_validity(made), compositional_validity(made)
+            structural, compositional = crystal_validity.structural(made), crystal_validity.compositional(made)
             figures = {
                 "structural": structural.mean(),
                 "compositional": compositional.mean(),

@@ -32,7 +32,7 @@ def pretrained(counts: dict[str, dict[int, int]] = COUNTS) -> Pretrained:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape) / max(1, parameter.shape[-1]) ** 0.5)
-    defaults = SamplingDefaults(steps=3, solver="euler", cfg=2.0)
+    defaults = dict.fromkeys(counts, SamplingDefaults(steps=3, solver="euler", cfg=2.0))
     return Pretrained(name="random", model=model, defaults=defaults, atom_counts=counts)
 
 
@@ -243,7 +243,7 @@ def test_threads() -> None:
 def test_from_a_folder(tmp_path: Path) -> None:
     save_pretrained(tmp_path / "w", pretrained(), VAE, DIT)
     generator = Generator.from_pretrained(tmp_path / "w", device="cpu")
-    assert generator.defaults.steps == 3 and len(generator.sample(2)) == 2
+    assert generator.defaults["molecule"].steps == 3 and len(generator.sample(2)) == 2
     with pytest.raises(CheckpointError, match="no weights 'nowhere'"):
         Generator.from_pretrained("nowhere")
 

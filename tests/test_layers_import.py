@@ -25,6 +25,10 @@ _rust
 system
 packing
 neighbors
+symmetry
+validity
+matching
+bonds
 features
 config
 recipes
@@ -35,7 +39,7 @@ flow
 data
 models
 eval
-train.checkpoint train.optim train.loop train.vae train.dit
+train.checkpoint train.optim train.meter train.loop train.vae train.dit
 weights
 generate
 train.validate

@@ -45,5 +45,5 @@ def test_nothing_packs_to_nothing() -> None:
 
 
 def test_what_is_no_system_is_named() -> None:
-    with pytest.raises(InvalidInputError, match="system 1: a system must be an AtomicSystem.*got str"):
+    with pytest.raises(InvalidInputError, match=r"system 1: a system must be an AtomicSystem.*got str"):
         pack([WATER, "water.xyz"])  # type: ignore[list-item]

@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from adit import bonds, features, matching, neighbors, symmetry, validity
     from adit.convert.files import read
     from adit.convert.writers import write
     from adit.data.packed import PackedDataset
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from adit.errors import AditError
     from adit.eval.summary import summarise
     from adit.generate import Generator
+    from adit.matching import StructureMatcher
     from adit.neighbors import neighbor_list
     from adit.system import AtomicSystem
 
@@ -30,6 +32,7 @@ _HOMES = {
     "AtomicSystem": "adit.system",
     "Generator": "adit.generate",
     "PackedDataset": "adit.data.packed",
+    "StructureMatcher": "adit.matching",
     "load_dataset": "adit.data.prepare",
     "neighbor_list": "adit.neighbors",
     "read": "adit.convert.files",
@@ -37,16 +40,25 @@ _HOMES = {
     "write": "adit.convert.writers",
 }
 
+_MODULES = ("bonds", "features", "matching", "neighbors", "symmetry", "validity")
+
 __all__ = [
     "AditError",
     "AtomicSystem",
     "Generator",
     "PackedDataset",
+    "StructureMatcher",
     "__version__",
+    "bonds",
+    "features",
     "load_dataset",
+    "matching",
     "neighbor_list",
+    "neighbors",
     "read",
     "summarise",
+    "symmetry",
+    "validity",
     "write",
 ]
 
@@ -56,6 +68,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("adit")
+    if name in _MODULES:
+        return import_module(f"adit.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'adit' has no attribute {name!r}; known: {', '.join(__all__)}")
     module = import_module(_HOMES[name])

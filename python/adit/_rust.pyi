@@ -234,6 +234,280 @@ def spacegroups(
             `symprec` is not positive and finite.
     """
 
+def analyse(
+    numbers: NDArray[np.uint8],
+    positions: NDArray[np.float64],
+    cells: NDArray[np.float64],
+    offsets: NDArray[np.int64],
+    symprec: float = 0.01,
+    threads: int | None = None,
+) -> list[dict[str, Any] | None]:
+    """All that is found about the symmetry of each crystal, in terms of the cell that was given.
+
+    Args:
+        numbers: (T,) uint8, atomic numbers.
+        positions: (T, 3) float64, Cartesian.
+        cells: (N, 3, 3) float64.
+        offsets: (N + 1,) int64, from 0 to T.
+        symprec: as of `spacegroups`.
+
+    Returns:
+        N dictionaries with the fields of `adit.symmetry.SymmetryDataset`, a crystal as (numbers,
+        positions, cell); None where `spacegroups` says 0, or where an operation has entries beyond
+        32 bits.
+
+    Raises:
+        InvalidInputError: as `spacegroups`.
+    """
+
+def standardize(
+    numbers: NDArray[np.uint8],
+    positions: NDArray[np.float64],
+    cells: NDArray[np.float64],
+    offsets: NDArray[np.int64],
+    symprec: float = 0.01,
+    primitive: bool = False,
+    threads: int | None = None,
+) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Each crystal in the conventional cell of its space group, made exactly symmetric.
+
+    Args:
+        numbers: (T,) uint8, atomic numbers.
+        positions: (T, 3) float64, Cartesian.
+        cells: (N, 3, 3) float64.
+        offsets: (N + 1,) int64, from 0 to T.
+        symprec: as of `spacegroups`.
+        primitive: the primitive cell of the conventional one instead.
+
+    Returns:
+        numbers (t,) uint8, positions (t, 3) float64, cells (N, 3, 3) float64, offsets (N + 1,) int64;
+        no atoms where `spacegroups` says 0.
+
+    Raises:
+        InvalidInputError: as `spacegroups`.
+    """
+
+def symmetrize(
+    numbers: NDArray[np.uint8],
+    positions: NDArray[np.float64],
+    cells: NDArray[np.float64],
+    offsets: NDArray[np.int64],
+    max_displacement: float = 0.1,
+    max_strain: float = 0.05,
+    threads: int | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Each crystal moved into the highest symmetry within the limits; see `adit.symmetry.symmetrize`.
+
+    Args:
+        numbers: (T,) uint8, atomic numbers.
+        positions: (T, 3) float64, Cartesian.
+        cells: (N, 3, 3) float64.
+        offsets: (N + 1,) int64, from 0 to T.
+        max_displacement: of any atom, Angstrom.
+        max_strain: the largest change of any length in the cell, as a part of it; below 1.
+
+    Returns:
+        positions (T, 3) float64, cells (N, 3, 3) float64, space groups (N,) int64, largest
+        displacements (N,) float64 in Angstrom, strains (N,) float64. Space group 0 and the crystal
+        unchanged where none is found.
+
+    Raises:
+        InvalidInputError: a shape or dtype is wrong, the offsets decrease or do not end at T, a limit
+            is out of range.
+    """
+
+def compositional(
+    numbers: NDArray[np.uint8],
+    offsets: NDArray[np.int64],
+    oxidation_states: str = "smact14",
+    threads: int | None = None,
+) -> NDArray[np.bool_]:
+    """SMACT's test of the composition of each system; see `adit.validity.compositional`.
+
+    Args:
+        numbers: (T,) uint8, atomic numbers.
+        offsets: (N + 1,) int64, from 0 to T.
+        oxidation_states: "smact14", "icsd16" or "icsd24".
+
+    Returns:
+        (N,) bool.
+
+    Raises:
+        InvalidInputError: a shape or dtype is wrong, the offsets decrease or do not end at T, the table
+            is unknown, a reduced composition has more than 2^24 atoms.
+    """
+
+def compositional_of_formulas(
+    formulas: list[str], oxidation_states: str = "smact14", threads: int | None = None
+) -> NDArray[np.bool_]:
+    """As `compositional`, of formulas of whole numbers and brackets, such as "Ca3(PO4)2".
+
+    Args:
+        formulas: N of them.
+        oxidation_states: "smact14", "icsd16" or "icsd24".
+
+    Returns:
+        (N,) bool.
+
+    Raises:
+        InvalidInputError: a formula is none (its index is named), the table is unknown, a reduced
+            composition has more than 2^24 atoms.
+    """
+
+class Crystals:
+    """Crystals, reduced once for all comparisons by `adit.matching`; immutable.
+
+    Two of them can be compared if they were made with the same options. A crystal that cannot be
+    reduced, or is of extreme shape, matches nothing.
+    """
+
+    def __new__(
+        cls,
+        numbers: NDArray[np.uint8],
+        positions: NDArray[np.float32] | NDArray[np.float64],
+        cells: NDArray[np.float32] | NDArray[np.float64],
+        offsets: NDArray[np.int64],
+        *,
+        ltol: float,
+        stol: float,
+        angle_tol: float,
+        primitive_cell: bool,
+        scale: bool,
+        attempt_supercell: bool,
+        convention: str,
+        prefilter: bool | None = None,
+        threads: int | None = None,
+    ) -> Crystals:
+        """Reduces N crystals.
+
+        Args:
+            numbers: (T,) uint8, atomic numbers, or any labels of kinds of atoms.
+            positions: (T, 3) float32 or float64, Cartesian, inside the cell or not.
+            cells: (N, 3, 3) float32 or float64.
+            offsets: (N + 1,) int64, from 0 to T.
+            ltol, stol, angle_tol, primitive_cell, scale, attempt_supercell, convention: see
+                `adit.matching.StructureMatcher`.
+            prefilter: False: search even where nothing can match; the results are the same, only later.
+
+        Raises:
+            InvalidInputError: a shape or dtype is wrong, the offsets decrease or do not end at T, a
+                tolerance is not positive or is beyond its limit, the convention is unknown.
+        """
+
+    def __len__(self) -> int: ...
+    def comparable(self) -> NDArray[np.bool_]:
+        """(N,) bool: False for what matches nothing."""
+
+    def cells(self) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+        """The reduced (primitive) cells as numbers (t,), positions (t, 3), cells (N, 3, 3) and offsets (N + 1,).
+
+        Without atoms, and with a cell of zeros, where a crystal is not comparable.
+        """
+
+    def fit_pairs(
+        self, other: Crystals, pairs: NDArray[np.int64], anonymous: bool, threads: int | None = None
+    ) -> NDArray[np.bool_]:
+        """(P,) bool: whether self[i] and other[j] match, for each row (i, j) of `pairs`, (P, 2).
+
+        Raises:
+            InvalidInputError: an index is out of range, the options of the two differ, or a crystal has
+                more than 40,320 ways of renaming its elements (anonymous only).
+        """
+
+    def rms_pairs(self, other: Crystals, pairs: NDArray[np.int64], threads: int | None = None) -> NDArray[np.float64]:
+        """(P, 2) float64: rms and largest distance in units of (V / n)^(1/3); NaN where there is no match.
+
+        Raises:
+            InvalidInputError: as `fit_pairs`.
+        """
+
+    def groups(self, anonymous: bool, threads: int | None = None) -> NDArray[np.int64]:
+        """(N,) int64: for each crystal the index of the first of its group.
+
+        Raises:
+            InvalidInputError: as `fit_pairs`.
+        """
+
+    def first_matches(self, against: Crystals, anonymous: bool, threads: int | None = None) -> NDArray[np.int64]:
+        """(N,) int64: the index of the first of `against` that each crystal matches, -1 if there is none.
+
+        Raises:
+            InvalidInputError: as `fit_pairs`.
+        """
+
+def infer_bonds(
+    numbers: NDArray[np.uint8],
+    positions: NDArray[np.float64],
+    offsets: NDArray[np.int64],
+    charges: NDArray[np.int32] | None = None,
+    threads: int | None = None,
+) -> tuple[
+    NDArray[np.int64],
+    NDArray[np.uint8],
+    NDArray[np.int64],
+    NDArray[np.int8],
+    NDArray[np.uint8],
+    NDArray[np.int64],
+    NDArray[np.uint32],
+]:
+    """Bonds, bond orders and formal charges of molecules; see `adit.bonds.infer_bonds`.
+
+    Args:
+        numbers: (T,) uint8, 1 to 118.
+        positions: (T, 3) float64, Cartesian, Angstrom.
+        offsets: (N + 1,) int64, from 0 to T.
+        charges: (N,) int32, total charges; None: what the atoms suggest.
+
+    Returns:
+        bonds (M, 2) int64 counted from 0 in each molecule, orders (M,) uint8, bond offsets (N + 1,)
+        int64, charges (T,) int8, radicals (T,) uint8, fragments (T,) int64, flags (N,) uint32.
+
+    Raises:
+        InvalidInputError: a shape or dtype is wrong, a number is not an element, a position is not
+            finite, the offsets decrease or do not end at T, or more than 2^26 pairs of atoms of one
+            molecule are within reach of each other.
+    """
+
+def check_geometry(
+    numbers: NDArray[np.uint8],
+    positions: NDArray[np.float64],
+    offsets: NDArray[np.int64],
+    charges: NDArray[np.int32] | None = None,
+    threads: int | None = None,
+) -> NDArray[np.uint32]:
+    """Failed checks of each molecule, bit k for `adit.bonds.CHECKS[k]`. Arguments as `infer_bonds`."""
+
+def sdf_records(
+    numbers: NDArray[np.uint8],
+    positions: NDArray[np.float64],
+    offsets: NDArray[np.int64],
+    titles: list[str],
+    items: list[str],
+    charges: NDArray[np.int32] | None = None,
+    threads: int | None = None,
+) -> tuple[list[str], NDArray[np.uint32]]:
+    """SDF records with inferred bonds, and the flags of the molecules. Arguments as `infer_bonds`.
+
+    Args:
+        titles: N first lines.
+        items: N texts of data items, each item with its empty line.
+    """
+
+def stable_atoms(
+    numbers: NDArray[np.uint8],
+    positions: NDArray[np.float32] | NDArray[np.float64],
+    offsets: NDArray[np.int64],
+    threads: int | None = None,
+) -> NDArray[np.int64]:
+    """The number of stable atoms of each molecule by the tables of EDM; see `adit.bonds.edm_stability`.
+
+    Raises:
+        InvalidInputError: a shape or dtype is wrong, the offsets decrease or do not end at T.
+    """
+
+def stability_tables() -> tuple[list[tuple[int, int, list[int]]], list[int], list[tuple[int, list[int]]]]:
+    """Atomic numbers and lengths in pm of orders 1 to 3 (0: none); margins in pm; valences."""
+
 def operations(seed: int, count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Random rotations, uniform on SO(3), and shifts, uniform in [0, 1)^3; each system has its own stream.
 

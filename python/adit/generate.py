@@ -59,8 +59,8 @@ class Generator:
         return cls(load_pretrained(weights), device, threads)
 
     @property
-    def defaults(self) -> SamplingDefaults:
-        """Steps, solver and guidance scale that measured best for these weights."""
+    def defaults(self) -> Mapping[str, SamplingDefaults]:
+        """For "molecule" and "crystal": steps, solver and guidance scale that measured best for these weights."""
         return self.weights.defaults
 
     def block_size(self, batch_size: int | None = None) -> int:
@@ -95,7 +95,7 @@ class Generator:
             system: "molecule" or "crystal".
             start: go on from this sample; a multiple of the block size.
             seed: any non-negative integer.
-            steps: solver steps; default as the weights say, as for the next two.
+            steps: solver steps; default as the weights say for this kind of system, as for the next two.
             solver: one of `adit.flow.solver.SOLVERS`.
             cfg: scale of classifier-free guidance; 1 is none.
             atoms: number of atoms, or a range (smallest, largest); default as in the training set.
@@ -105,7 +105,7 @@ class Generator:
         Raises:
             InvalidInputError: an option is out of range; names it.
         """
-        defaults = self.defaults
+        defaults = self.defaults.get(system, SamplingDefaults())
         settings = SamplingDefaults(
             steps=defaults.steps if steps is None else steps,
             solver=defaults.solver if solver is None else solver,
@@ -165,18 +165,18 @@ class Generator:
         self, streams: list[np.random.Generator], size: int, system: str, settings: SamplingDefaults
     ) -> list[AtomicSystem]:
         """Systems of one size, the noise of each from its own stream."""
-
-        def noise(_: torch.Tensor | None = None) -> torch.Tensor:
-            drawn = [stream.standard_normal((size, self._latent_dim), np.float32) for stream in streams]
-            return torch.from_numpy(np.stack(drawn)).to(self.device)
-
+        draws = settings.steps if settings.solver == "ancestral" else 1
+        drawn = [stream.standard_normal((draws, size, self._latent_dim), np.float32) for stream in streams]
+        noises = iter(torch.from_numpy(np.stack(drawn, axis=1)).to(self.device))
         count = len(streams)
         periodic = torch.full((count,), system == "crystal", device=self.device)
-        label = torch.full((count,), CRYSTAL if system == "crystal" else MOLECULE, device=self.device)
+        label = torch.tensor([CRYSTAL if system == "crystal" else MOLECULE], device=self.device)
         model = self.model
         with self._precision():
             predict = guided(model.dit, label, NULL, settings.cfg)
-            latents = integrate(predict, noise(), time_grid(settings.steps), settings.solver, noise)
+            latents = integrate(
+                predict, next(noises), time_grid(settings.steps), settings.solver, lambda _: next(noises)
+            )
         if not latents.isfinite().all():
             raise InvalidInputError(
                 f"the samples ran to infinity with steps={settings.steps}, solver={settings.solver!r}, "

@@ -96,6 +96,12 @@ def is_one(systems: SystemLike | Systems) -> bool:
     return not isinstance(systems, list | tuple | Store)
 
 
+def as_many(systems: SystemLike | Systems) -> tuple[Systems, bool]:
+    """A collection of systems, and whether it holds the one system that was given."""
+    one = is_one(systems)
+    return ([systems] if one else systems), one  # type: ignore[return-value]
+
+
 def pack(systems: Systems | Iterable[SystemLike]) -> Packed:
     """One after the other, in double precision.
 
@@ -121,6 +127,19 @@ def pack(systems: Systems | Iterable[SystemLike]) -> Packed:
         np.cumsum([0, *map(len, held)], dtype=np.int64),
         np.array([system.is_periodic for system in held], dtype=np.bool_),
     )
+
+
+def pack_crystals(systems: Systems | Iterable[SystemLike]) -> Packed:
+    """As `pack`, of crystals alone.
+
+    Raises:
+        InvalidInputError: an entry is not a system or is a molecule (its index is named).
+    """
+    batch = pack(systems)
+    if not batch.periodic.all():
+        index = int(np.flatnonzero(~batch.periodic)[0])
+        raise InvalidInputError(f"`systems` must be crystals; system {index} is a molecule. Select the crystals first")
+    return batch
 
 
 def _entry(index: int, thing: SystemLike) -> AtomicSystem:

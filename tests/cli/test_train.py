@@ -51,14 +51,33 @@ def test_both_stages_learn_and_validate(finished: Path) -> None:
 
 def test_export_then_generate(finished: Path) -> None:
     from adit.generate import Generator
+    from adit.weights import SamplingDefaults
 
-    code, out, err = train("export", finished, "--steps", "4", "--solver", "euler")
+    code, out, err = train("export", finished, "--sampling", "crystal=euler:4:1.5")
     assert code == 0, err
     assert "adit-gen --weights" in out
     generator = Generator.from_pretrained(finished / "weights", device="cpu")
-    assert generator.defaults.steps == 4
+    assert generator.defaults["crystal"] == SamplingDefaults(steps=4, solver="euler", cfg=1.5)
+    assert generator.defaults["molecule"] == SamplingDefaults()
     crystals = generator.sample(3, "crystal")
     assert [crystal.is_periodic for crystal in crystals] == [True] * 3
+
+
+def test_speedrun_goes_from_data_to_weights_by_the_clock(tmp_path: Path) -> None:
+    from adit.generate import Generator
+
+    run = tmp_path / "run"
+    command = ("speedrun", "--recipe", "joint-test", "--data", DATA, "--out", run, "--minutes", "0.1")
+    code, out, err = train(*command)
+    assert code == 0, err
+    assert "are enough for" in out and f"weights in {run / 'weights'}" in out.replace("\n", "")
+    first = (run / "weights" / "model.safetensors").read_bytes()
+    assert Generator.from_pretrained(run / "weights", device="cpu").sample(2)
+    code, out, err = train(*command)
+    assert code == 2 and "--resume" in err, "nothing is overwritten by accident"
+    code, out, err = train(*command, "--resume")
+    assert code == 0, err
+    assert (run / "weights" / "model.safetensors").read_bytes() != first, "the second stage went on"
 
 
 def test_kill_and_resume_is_the_same_run(finished: Path, tmp_path: Path) -> None:
@@ -82,6 +101,7 @@ def test_kill_and_resume_is_the_same_run(finished: Path, tmp_path: Path) -> None
         (["vae", "--recipe", "joint-test", "--data", "no-such-data"], "adit-data prepare"),
         (["dit", "--recipe", "joint-test", "--data", str(DATA), "--out", "no-such-run"], "holds no checkpoint"),
         (["export", "no-such-run"], "holds no checkpoint"),
+        (["export", "no-such-run", "--sampling", "molecule=rk4:100:1"], "molecule=ancestral:100:1; got 'molecule=rk4"),
     ],
 )
 def test_mistakes_are_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:

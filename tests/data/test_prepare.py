@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import pickle
+import re
 import shutil
 import tarfile
 import time
@@ -165,17 +167,17 @@ def test_spec_of_every_data_set_is_complete() -> None:
         assert spec.remedy
         for file in spec.downloads:
             assert file.url.startswith("https://")
-            assert file.sha256 is None or len(file.sha256) == 64
+            assert file.checksum is None or re.fullmatch(r"sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}", file.checksum)
 
 
-@pytest.mark.parametrize("sha256", [None, "0" * 64])
-def test_download_records_or_checks_the_sum(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sha256: str | None
-) -> None:
+@pytest.mark.parametrize("checksum", ["none", "right", "wrong"])
+def test_download_records_or_checks_the_sum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checksum: str) -> None:
     import http.server
     import threading
 
     shutil.copytree(FIXTURES / "odd", tmp_path / "www")
+    right = "md5:" + hashlib.md5((tmp_path / "www" / "plain.cif").read_bytes()).hexdigest()
+    known = {"none": None, "right": right, "wrong": "md5:" + 32 * "0"}[checksum]
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def __init__(self, *args: object) -> None:
@@ -199,14 +201,14 @@ def test_download_records_or_checks_the_sum(
             citation="",
             licence="",
             tasks=tasks,
-            downloads=(Download(url, "plain.cif", sha256),),
+            downloads=(Download(url, "plain.cif", known),),
             remedy="pass --source",
         )
         monkeypatch.setitem(module._SPECS, "web", spec)
-        if sha256 is None:
+        if checksum != "wrong":
             data = prepare("web")
             [record] = data.meta["downloads"]
-            assert not record["checked"]
+            assert record["checked"] == (checksum == "right")
             assert len(record["sha256"]) == 64
         else:
             with pytest.raises(UnreadableFileError, match=r"could not be fetched.*hash.*pass --source"):

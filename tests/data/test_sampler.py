@@ -38,6 +38,16 @@ def test_groups_are_of_one_size_and_steps_meet_the_budget(systems, step, group, 
         assert sum(tokens) >= step > sum(tokens[:-1])
 
 
+def test_groups_of_one_size_have_one_shape() -> None:
+    """So that a compiled or captured step meets few shapes; and no size is left out."""
+    counts: dict[int, set[int]] = {}
+    for groups in islice(sampler(SIZES, PERIODIC), 400):
+        for members in groups:
+            counts.setdefault(int(SIZES[members[0]]), set()).add(len(members))
+    assert all(len(found) == 1 for found in counts.values())
+    assert set(counts) == set(SIZES.tolist())
+
+
 def test_the_same_seed_gives_the_same_steps_and_another_seed_others() -> None:
     def first(seed: int) -> list[list[list[int]]]:
         return [[group.tolist() for group in groups] for groups in islice(sampler(SIZES, PERIODIC, seed=seed), 100)]

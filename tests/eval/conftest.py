@@ -38,6 +38,20 @@ def mp20() -> list[AtomicSystem]:
 
 
 @pytest.fixture(scope="session")
+def damaged(mp20: list[AtomicSystem]) -> list[AtomicSystem]:
+    """Real crystals, squeezed, stretched and shaken, some with two atoms on one place."""
+    rng = np.random.default_rng(0)
+    systems = []
+    for k, system in enumerate(mp20):
+        cell = system.cell * (1.0, 0.5, 0.25, 0.12)[k % 4]
+        fractional = system.fractional + 0.1 * rng.normal(size=(len(system), 3))
+        if k % 7 == 0:
+            fractional[-1] = fractional[0] + (0, 0, 1)
+        systems.append(AtomicSystem.from_fractional(system.numbers, fractional, cell))
+    return systems
+
+
+@pytest.fixture(scope="session")
 def shaken(qm9: list[AtomicSystem]) -> list[AtomicSystem]:
     """Molecules from intact to dust."""
     rng = np.random.default_rng(0)

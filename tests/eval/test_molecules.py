@@ -98,7 +98,7 @@ def test_uniqueness_and_novelty():
 
 
 def test_unknown_bonds_are_refused():
-    with pytest.raises(InvalidInputError, match="rdkit, openbabel; got 'xtb'"):
+    with pytest.raises(InvalidInputError, match="rdkit, openbabel, adit-rust; got 'xtb'"):
         validity([], "xtb")  # type: ignore[arg-type]
 
 

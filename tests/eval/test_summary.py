@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from adit.errors import InvalidInputError
-from adit.eval.crystals import compositional_validity, structural_validity
 from adit.eval.molecules import validity
 from adit.eval.stability import edm_stability
 from adit.eval.summary import percent, summarise
 from adit.system import AtomicSystem
+from adit.validity import compositional, structural
 
 
 def test_mixed_systems_keep_their_places(qm9, mp20):
@@ -32,7 +32,7 @@ def test_figures_are_those_of_the_single_metrics(shaken, mp20):
     assert summary.molecules.valid == len(valid) / len(shaken)
     assert summary.molecules.unique == len(set(valid)) / len(valid)
     assert summary.molecules.atom_stability == edm_stability(shaken).atom_stability
-    both = structural_validity(mp20) & compositional_validity(mp20)
+    both = structural(mp20) & compositional(mp20)
     assert summary.crystals.valid == both.mean()
     assert summary.valid[len(shaken) :].tolist() == both.tolist()
 

@@ -164,3 +164,10 @@ def test_self_conditioning_under_autocast_does_not_cost_the_gradient() -> None:
             guess = lone(torch.ones(2, 4))
         lone(guess.float()).float().sum().backward()
     assert lone.weight.grad is not None and lone.weight.grad.abs().sum() > 0
+
+
+def test_one_condition_for_all_systems_is_the_same_as_one_for_each(dit: DiT) -> None:
+    x, _, _ = inputs()
+    each = run_dit(dit, x, torch.full((5,), 0.3), torch.full((5,), CRYSTAL))
+    shared = run_dit(dit, x, torch.tensor([0.3]), torch.tensor([CRYSTAL]))
+    torch.testing.assert_close(shared, each, atol=1e-5, rtol=1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -163,9 +164,21 @@ def test_groups_weigh_by_their_atoms(make_trainer, data: PackedDataset, tmp_path
     optimizer.step = lambda closure=None: grads.append(bias.grad[0].item())  # type: ignore[assignment,method-assign]
     clip = replace(trainer.config, optim=replace(trainer.config.optim, gradient_clip=1e9))
     trainer.config = clip
-    metrics = trainer._step(0, groups, [optimizer], torch.Generator())
+    trainer._step(0, groups, [optimizer], torch.Generator())
     assert grads[0] == pytest.approx((sizes * sizes).sum() / sizes.sum(), rel=1e-5)
-    assert metrics["atoms"] == sizes.sum()
+    assert trainer.meter.read()["atoms"] == sizes.sum()
+
+
+def test_a_run_by_the_clock_ends_in_time(make_trainer, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """The pace of the first steps says how many fit; the learning rate ends with them."""
+    trainer = make_trainer("dit", tmp_path, steps=10**9, log_every=1)
+    trainer.seconds = 6.0
+    begun = time.monotonic()
+    steps = trainer.run()
+    assert steps > 60 and time.monotonic() - begun < 3 * trainer.seconds
+    log = rows(tmp_path)
+    assert float(log[steps, "train", "lr"]) < 0.1 * float(log[steps // 2, "train", "lr"])
+    assert read_state(list_checkpoints(tmp_path)[-1])["step"] == steps
 
 
 def test_validation_sees_the_average_and_leaves_the_model_alone(make_trainer, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +24,7 @@ def pretrained() -> Pretrained:
     return Pretrained(
         name="little",
         model=model,
-        defaults=SamplingDefaults(steps=7, solver="heun", cfg=1.5),
+        defaults={"molecule": SamplingDefaults(steps=7, solver="heun", cfg=1.5), "crystal": SamplingDefaults(steps=9)},
         atom_counts={"molecule": {9: 4, 18: 1}, "crystal": {2: 1}},
         about={"recipe": {"name": "joint-test"}, "steps": 40},
     )
@@ -97,7 +96,7 @@ def change(folder: Path, **entries: object) -> None:
 
 def test_another_version_is_refused(folder: Path) -> None:
     change(folder, version=99)
-    with pytest.raises(CheckpointError, match=r"version 99; this adit reads 'adit-weights' version 1"):
+    with pytest.raises(CheckpointError, match=r"version 99; this adit reads 'adit-weights' up to version 2"):
         load_pretrained(folder)
 
 
@@ -108,7 +107,8 @@ def test_another_version_is_refused(folder: Path) -> None:
         {"dit": {"depth": 3}},
         {"vae": {"latent_dim": 4}},
         {"vae": 3},
-        {"sampling": {"speed": 3}},
+        {"sampling": {"molecule": {"speed": 3}, "crystal": {}}},
+        {"sampling": {"molecule": {}}},
         {"atom_counts": {"molecule": {"many": 3}}},
         {"atom_counts": 3},
         {"sha256": "0" * 64},
@@ -144,4 +144,10 @@ def test_the_weights_in_the_package_load(name: str) -> None:
     weights = load_pretrained(name)
     assert weights.name == name and set(weights.atom_counts) == {"molecule", "crystal"}
     assert sum(path.stat().st_size for path in (BUILT_IN / name).iterdir()) < 60 * 2**20
-    assert replace(weights.defaults) == weights.defaults
+    assert set(weights.defaults) == {"molecule", "crystal"}
+
+
+def test_version_1_had_one_setting_for_both_kinds(folder: Path) -> None:
+    change(folder, version=1, sampling={"steps": 11, "solver": "euler", "cfg": 3.0})
+    setting = SamplingDefaults(steps=11, solver="euler", cfg=3.0)
+    assert load_pretrained(folder).defaults == {"molecule": setting, "crystal": setting}

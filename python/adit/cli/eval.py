@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 class BondChoice(str, Enum):
     rdkit = "rdkit"
     openbabel = "openbabel"
+    adit_rust = "adit-rust"
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -60,7 +61,7 @@ def evaluate(
     if not systems:
         detail = f": {len(broken)} broken entries, the first: {broken[0]}" if broken else ""
         raise InvalidInputError(f"{path} holds no molecule or crystal that can be read{detail}")
-    choice: Bonds = "openbabel" if bonds is BondChoice.openbabel else "rdkit"
+    choice: Bonds = bonds.value
     summary = summarise(systems, choice)
     rows, figures = summary.rows(), summary.to_dict()
     if reference is not None:
@@ -96,9 +97,10 @@ def _novelty(systems: list[AtomicSystem], known: PackedDataset, bonds: Bonds) ->
     """Kind of system, text for the table, share (None where the reference has none of the kind)."""
     import numpy as np
 
-    from adit.eval.crystals import novel, structural_validity
+    from adit.eval.crystals import novel
     from adit.eval.molecules import novelty, validity
     from adit.eval.summary import percent
+    from adit.validity import structural
 
     found: list[tuple[str, str, float | None]] = []
     molecules = [system for system in systems if not system.is_periodic]
@@ -116,7 +118,7 @@ def _novelty(systems: list[AtomicSystem], known: PackedDataset, bonds: Bonds) ->
             reference = validity(known.subset(np.flatnonzero(~known.periodic)), bonds)
             share = novelty(validity(part, bonds), {smiles for smiles in reference if smiles is not None})
         else:
-            valid = structural_validity(part).sum()
+            valid = structural(part).sum()
             share = float(novel(part, known).sum() / valid) if valid else float("nan")
         found.append((name, f"{percent(share)} (against {total:,})", None if share != share else share))
     return found

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperCommand
 
 from adit.cli.common import run
 from adit.cli.gen_options import DEFAULT_WEIGHTS, SOLVERS, Options, Target, check_writable, find_weights, parse_atoms
@@ -34,19 +33,6 @@ if TYPE_CHECKING:
 GIVE_UP_AFTER, GIVE_UP_BELOW = 1000, 0.01
 """--valid-only stops if, after so many samples, less than this share is valid."""
 
-_UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # click's, which recent versions of typer carry inside
-
-
-class _OneLine(TyperCommand):
-    """A command that refuses words it cannot parse in one line, as it refuses everything else."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        try:
-            return super().parse_args(ctx, args)
-        except _UsageError as error:
-            raise InvalidInputError(f"{error.format_message()} See adit-gen --help") from error  # type: ignore[attr-defined]
-
-
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -56,7 +42,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.command(cls=_OneLine)
+@app.command()
 def generate(
     system: Annotated[str, typer.Option(metavar="KIND", help="molecule or crystal.")] = "molecule",
     n: Annotated[int, typer.Option("--n", "-n", help="How many.")] = 100,
@@ -232,9 +218,9 @@ def _valid(systems: list[AtomicSystem], system: str) -> list[AtomicSystem]:
 
         good = [entry is not None for entry in validity(systems)] & connected(systems)
     else:
-        from adit.eval.crystals import compositional_validity, structural_validity
+        from adit.validity import compositional, structural
 
-        good = structural_validity(systems) & compositional_validity(systems)
+        good = structural(systems) & compositional(systems)
     return [entry for entry, keep in zip(systems, good.tolist(), strict=True) if keep]
 
 
@@ -279,7 +265,7 @@ def _conclude(
 
 def _figures(state: Run, places: list[Target], summary: Summary, broken: list[str], judging: float) -> dict[str, Any]:
     """The content of --json."""
-    libraries = ("adit", "torch", "numpy", "rdkit", "pymatgen", "ase", "smact")
+    libraries = ("adit", "torch", "numpy", "rdkit", "pymatgen", "ase")
     return {
         "command": ["adit-gen", *sys.argv[1:]],
         "options": state.options,

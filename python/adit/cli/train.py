@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from adit.cli.common import run
 from adit.config import Recipe
+from adit.errors import InvalidInputError
 from adit.recipes import RECIPES, get_recipe
 
 if TYPE_CHECKING:
     import torch
+
+    from adit.weights.store import SamplingDefaults
 
 app = typer.Typer(
     help="Trains the autoencoder, then the Diffusion Transformer, then exports weights for adit-gen.",
@@ -87,22 +91,43 @@ def dit(
 
 
 @app.command()
+def speedrun(
+    minutes: Annotated[float, typer.Option(min=0.05, help="for both stages")] = 25.0,
+    vae_share: Annotated[float, typer.Option(min=0.05, max=0.95, help="of the time, for the autoencoder")] = 0.25,
+    recipe: RecipeOption = "joint-gpu",
+    data: DataOption = None,
+    out: OutOption = None,
+    resume: ResumeOption = False,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+    seed: SeedOption = None,
+    compile: CompileOption = None,
+) -> None:
+    """Both stages and the export by the clock: the pace of the first steps sets how many there are."""
+    chosen = _recipe(recipe, data, "vae", None, None, seed, compile, None)
+    from adit.train.stages import speedrun as run_both
+    from adit.train.stages import with_overrides
+
+    chosen = with_overrides(chosen, "dit", seed=seed, compile=compile)
+    weights = run_both(chosen, out or Path("runs") / chosen.name, _device(device, threads), minutes, vae_share, resume)
+    typer.echo(f"weights in {weights}; try: adit-gen --weights {weights}")
+
+
+@app.command()
 def export(
     run_folder: Annotated[Path, typer.Argument(help="folder of a run that holds vae/ and dit/")],
     out: Annotated[Path | None, typer.Option(help="folder to write; default: RUN/weights")] = None,
     name: Annotated[str | None, typer.Option(help="name of the weights; default: the run's")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="default solver steps to ship")] = None,
-    solver: Annotated[str | None, typer.Option(help="default solver to ship")] = None,
-    cfg: Annotated[float | None, typer.Option(help="default guidance scale to ship")] = None,
+    sampling: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND=SOLVER:STEPS:CFG", help="settings to ship, e.g. molecule=ancestral:100:1"),
+    ] = None,
     decoder: Annotated[Path | None, typer.Option(help="VAE run with the same encoder, whose decoder to take")] = None,
 ) -> None:
     """Writes the averaged weights in half precision, for `adit-gen --weights FOLDER`."""
     from adit.train.stages import export as export_weights
-    from adit.weights.store import SamplingDefaults
 
-    defaults = SamplingDefaults()
-    chosen: dict[str, Any] = {"steps": steps, "solver": solver, "cfg": cfg}
-    defaults = replace(defaults, **{key: value for key, value in chosen.items() if value is not None})
+    defaults = dict(map(_sampling, sampling or []))
     target = out or run_folder / "weights"
     export_weights(run_folder, target, name or run_folder.name, defaults, decoder)
     size = (target / "model.safetensors").stat().st_size / 2**20
@@ -132,6 +157,20 @@ def _recipe(
     from adit.train.stages import with_overrides
 
     return with_overrides(chosen, stage, steps=steps, tokens_per_step=tokens, seed=seed, compile=compile, bf16=bf16)
+
+
+def _sampling(text: str) -> tuple[str, SamplingDefaults]:
+    """`molecule=ancestral:100:1`"""
+    from adit.flow.solver import SOLVERS
+    from adit.weights.store import SamplingDefaults
+
+    match = re.fullmatch(r"(molecule|crystal)=([^:]+):(\d+):(\d+(?:\.\d*)?)", text)
+    if match is None or match[2] not in SOLVERS or int(match[3]) < 1:
+        raise InvalidInputError(
+            f"--sampling must be KIND=SOLVER:STEPS:CFG with molecule or crystal and {', '.join(SOLVERS)}, "
+            f"e.g. molecule=ancestral:100:1; got {text!r}"
+        )
+    return match[1], SamplingDefaults(solver=match[2], steps=int(match[3]), cfg=float(match[4]))
 
 
 def _device(name: str, threads: int | None) -> torch.device:

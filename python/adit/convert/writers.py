@@ -13,7 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from adit.bonds import FAULTS, BondFlag, sdf_records
 from adit.convert.cif import format_cif
+from adit.convert.rdkit import total_charge
 from adit.errors import InvalidInputError
 from adit.system import AtomicSystem
 
@@ -262,19 +264,13 @@ def format_sdf(system: AtomicSystem) -> str:
     Raises:
         InvalidInputError: the system is a crystal.
     """
-    from rdkit import Chem, rdBase
-
-    from adit.convert.rdkit import to_rdkit
-
     if system.cell is not None:
         raise InvalidInputError(f"an SDF holds molecules; got the crystal {system.formula}. Write .cif or .extxyz")
-    mol = to_rdkit(system)
-    with rdBase.BlockLogs():
-        block = Chem.MolToMolBlock(mol, kekulize=mol.GetProp("adit_bonds") == "orders")
     title = " ".join(str(system.info.get("id", "")).split())[:80]
-    items = {**_simple(system), "adit_bonds": mol.GetProp("adit_bonds")}
-    data = "".join(f"> <{name}>\n{str(held).strip()}\n\n" for name, held in items.items() if name != "id")
-    return title + block[block.index("\n") :] + data + "$$$$\n"
+    data = "".join(f"> <{name}>\n{str(held).strip()}\n\n" for name, held in _simple(system).items() if name != "id")
+    (record,), (flags,) = sdf_records([system], total_charge(system), titles=[title], items=[data], threads=1)
+    faults = "|".join((BondFlag(int(flags)) & FAULTS).names)
+    return record.removesuffix("$$$$\n") + f"> <adit_bonds>\n{faults or 'orders'}\n\n$$$$\n"
 
 
 def _simple(system: AtomicSystem) -> dict[str, Any]:

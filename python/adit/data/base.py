@@ -46,11 +46,11 @@ class ReadOptions:
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """An official file; `sha256` is None where no checksum was published."""
+    """An official file; `checksum` is "md5:..." or "sha256:...", None where none was published."""
 
     url: str
     filename: str
-    sha256: str | None = None
+    checksum: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

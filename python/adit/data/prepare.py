@@ -42,10 +42,11 @@ def datasets() -> dict[str, DatasetSpec]:
 
 def cache_folder(name: str) -> Path:
     """Where the data set of this name is kept: $ADIT_DATA_DIR/name, or the user's cache."""
+    if base := os.environ.get("ADIT_DATA_DIR"):
+        return Path(base) / name
     import platformdirs
 
-    base = os.environ.get("ADIT_DATA_DIR")
-    return (Path(base) if base else platformdirs.user_cache_path("adit") / "datasets") / name
+    return platformdirs.user_cache_path("adit") / "datasets" / name
 
 
 def prepare(
@@ -210,13 +211,12 @@ def _download(spec: DatasetSpec) -> tuple[Path, dict[str, Any]]:
     folder = cache_folder("downloads") / spec.name
     records = []
     for file in spec.downloads:
-        known = None if file.sha256 is None else f"sha256:{file.sha256}"
         try:
-            path = Path(pooch.retrieve(file.url, known_hash=known, fname=file.filename, path=folder, progressbar=False))
+            fetched = pooch.retrieve(file.url, file.checksum, fname=file.filename, path=folder, progressbar=False)
         except (requests.RequestException, OSError, ValueError) as error:
             raise UnreadableFileError(f"{file.url} could not be fetched ({error}). Or: {spec.remedy}") from error
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        records.append({"url": file.url, "sha256": digest, "checked": known is not None})
+        digest = hashlib.sha256(Path(fetched).read_bytes()).hexdigest()
+        records.append({"url": file.url, "sha256": digest, "checked": file.checksum is not None})
     path = folder / spec.downloads[0].filename if len(spec.downloads) == 1 else folder
     return path, {"source": spec.downloads[0].url, "downloads": records}
 

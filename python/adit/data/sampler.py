@@ -21,8 +21,8 @@ class TokenBudgetSampler:
     """An endless, reproducible sequence of steps; each step is a list of groups of system indices.
 
     Systems are drawn without replacement from the molecules and from the crystals (each reshuffled when
-    it is used up), mixed at `crystal_fraction`, and grouped by their number of atoms. Iterating twice
-    gives the same steps, so a resumed run skips the steps it has done.
+    it is used up), mixed at `crystal_fraction`, and grouped by their number of atoms. Groups of one size
+    have one shape, always. Iterating twice gives the same steps, so a resumed run skips those it has done.
 
     Attributes:
         sizes: (N,) atoms in each system.
@@ -51,45 +51,50 @@ class TokenBudgetSampler:
             raise InvalidInputError("`tokens_per_step` and `tokens_per_group` must be positive")
 
     def __iter__(self) -> Iterator[list[NDArray[np.int64]]]:
+        pending: list[NDArray[np.int64]] = []
+        tokens = 0
+        for group in self._groups():
+            pending.append(group)
+            tokens += int(self.sizes[group].sum())
+            if tokens >= self.tokens_per_step:
+                yield pending
+                pending, tokens = [], 0
+
+    def _groups(self) -> Iterator[NDArray[np.int64]]:
+        """Full groups, for ever: what does not fill a group waits for the next systems of its size."""
         rng = np.random.default_rng(self.seed)
-        crystals = _shuffled_forever(np.flatnonzero(self.periodic), rng)
-        molecules = _shuffled_forever(np.flatnonzero(~self.periodic), rng)
+        crystals = _Shuffled(np.flatnonzero(self.periodic), rng)
+        molecules = _Shuffled(np.flatnonzero(~self.periodic), rng)
         fraction = self.crystal_fraction
         if not self.periodic.any() or self.periodic.all():
             fraction = float(self.periodic.all())
-        pending: list[NDArray[np.int64]] = []
-        tokens = 0
+        # a group is no larger than there are systems of its size: none waits longer than its turn
+        room = np.clip(self.tokens_per_group // np.maximum(np.arange(self.sizes.max() + 1), 1), 1, None)
+        room = np.minimum(room, np.maximum(np.bincount(self.sizes), 1))
+        draw = max(1, int(_GROUPS_PER_CHUNK * self.tokens_per_group / self.sizes.mean()))
+        waiting: dict[int, NDArray[np.int64]] = {}
         while True:
-            for group in self._chunk(crystals, molecules, fraction, rng):
-                pending.append(group)
-                tokens += int(self.sizes[group].sum())
-                if tokens >= self.tokens_per_step:
-                    yield pending
-                    pending, tokens = [], 0
-
-    def _chunk(
-        self,
-        crystals: Iterator[int],
-        molecules: Iterator[int],
-        fraction: float,
-        rng: np.random.Generator,
-    ) -> list[NDArray[np.int64]]:
-        """Enough systems for some hundred groups, cut into groups of one size, shuffled."""
-        drawn: list[int] = []
-        tokens = 0
-        while tokens < _GROUPS_PER_CHUNK * self.tokens_per_group:
-            drawn.append(next(crystals) if rng.random() < fraction else next(molecules))
-            tokens += int(self.sizes[drawn[-1]])
-        indices = np.array(drawn)
-        sizes = self.sizes[indices]
-        groups = []
-        for size in np.unique(sizes):
-            same = indices[sizes == size]
-            count = max(1, self.tokens_per_group // int(size))
-            groups += [same[start : start + count] for start in range(0, len(same), count)]
-        return [groups[k] for k in rng.permutation(len(groups))]
+            n_crystals = int((rng.random(draw) < fraction).sum())
+            drawn = np.concatenate([crystals.take(n_crystals), molecules.take(draw - n_crystals)])
+            drawn = drawn[rng.permutation(draw)]
+            sizes = self.sizes[drawn]
+            groups: list[NDArray[np.int64]] = []
+            for size in np.unique(sizes).tolist():
+                same = np.concatenate([waiting.pop(size, drawn[:0]), drawn[sizes == size]])
+                full = len(same) // room[size] * room[size]
+                groups += list(same[:full].reshape(-1, room[size]))
+                waiting[size] = same[full:]
+            yield from (groups[k] for k in rng.permutation(len(groups)))
 
 
-def _shuffled_forever(indices: NDArray[np.int64], rng: np.random.Generator) -> Iterator[int]:
-    while len(indices):
-        yield from rng.permutation(indices).tolist()
+class _Shuffled:
+    """Indices in random order, each once before any comes again."""
+
+    def __init__(self, indices: NDArray[np.int64], rng: np.random.Generator) -> None:
+        self.indices, self.rng, self.left = indices, rng, indices[:0]
+
+    def take(self, count: int) -> NDArray[np.int64]:
+        while len(self.left) < count:
+            self.left = np.concatenate([self.left, self.rng.permutation(self.indices)])
+        taken, self.left = self.left[:count], self.left[count:]
+        return taken

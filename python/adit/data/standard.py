@@ -84,28 +84,16 @@ def _reduce(cells: list[Array]) -> list[Array | str]:
 
 def _with_spacegroups(entries: list[Entry]) -> list[Entry]:
     """The entries, in which every crystal has `spacegroup` in its `info`."""
-    from adit._rust import spacegroups
+    from adit.symmetry import spacegroups
 
     result = list(entries)
-    places: list[int] = []
-    cells: list[Array] = []
-    crystals: list[AtomicSystem] = []
-    for place, entry in enumerate(entries):
-        if isinstance(entry, AtomicSystem) and entry.cell is not None and "spacegroup" not in entry.info:
-            places.append(place)
-            cells.append(entry.cell)
-            crystals.append(entry)
-    if not crystals:
-        return result
-    found = spacegroups(
-        np.concatenate([crystal.numbers for crystal in crystals]).astype(np.uint8),
-        np.concatenate([crystal.positions for crystal in crystals]),
-        np.stack(cells),
-        np.cumsum([0, *map(len, crystals)], dtype=np.int64),
-        SYMPREC,
-        threads=1,
-    )
-    for place, crystal, group in zip(places, crystals, found, strict=True):
+    crystals = [
+        (place, entry)
+        for place, entry in enumerate(entries)
+        if isinstance(entry, AtomicSystem) and entry.is_periodic and "spacegroup" not in entry.info
+    ]
+    found = spacegroups([crystal for _, crystal in crystals], SYMPREC, threads=1)
+    for (place, crystal), group in zip(crystals, found, strict=True):
         number = float(group) if group else float("nan")
         result[place] = replace(crystal, info={**crystal.info, "spacegroup": number})
     return result

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from adit.bonds import BondFlag, assemble, infer_bonds
 from adit.errors import BackendUnavailableError, InvalidInputError
 from adit.packing import Systems, as_system
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
     from adit.system import AtomicSystem
 
-Bonds = Literal["rdkit", "openbabel"]
-BONDS: tuple[Bonds, ...] = ("rdkit", "openbabel")
+Bonds = Literal["rdkit", "openbabel", "adit-rust"]
+BONDS: tuple[Bonds, ...] = ("rdkit", "openbabel", "adit-rust")
 
 _MAX_ITERATIONS = 1000  # of RDKit's search for bond orders; real molecules of 100 atoms need fewer
 
@@ -34,7 +35,8 @@ def validity(systems: Systems, bonds: Bonds = "rdkit", *, radicals: bool = False
     Args:
         systems: molecules.
         bonds: "openbabel" is the ADiT protocol (ConnectTheDots and PerceiveBondOrders of Open Babel);
-            "rdkit" is rdDetermineBonds, which needs no other package.
+            "rdkit" is rdDetermineBonds, which needs no other package; "adit-rust" is
+            `adit.bonds.infer_bonds`, neutral; crowded and overlapping atoms are invalid too.
         radicals: accept unpaired electrons too.
 
     Raises:
@@ -86,6 +88,8 @@ def _perception(bonds: str) -> Callable[[AtomicSystem], Chem.Mol | None]:
         return _rdkit_bonds
     if bonds == "openbabel":
         return _openbabel_bonds()
+    if bonds == "adit-rust":
+        return _adit_bonds
     raise InvalidInputError(f"`bonds` must be one of {', '.join(BONDS)}; got {bonds!r}")
 
 
@@ -117,6 +121,14 @@ def _rdkit_bonds(system: AtomicSystem) -> Chem.Mol | None:
     except (ValueError, RuntimeError, Chem.MolSanitizeException):
         return None
     return molecule
+
+
+def _adit_bonds(system: AtomicSystem) -> Chem.Mol | None:
+    """The largest fragment with the bonds of `adit.bonds`; None if atoms are too close to each other."""
+    found = infer_bonds(system, charge=0)
+    if found.flags & (BondFlag.CROWDED | BondFlag.OVERLAP | BondFlag.CHARGE):
+        return None
+    return _largest_fragment(assemble(system.numbers, found))
 
 
 def _connectivity(system: AtomicSystem) -> Any:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adit.eval.crystals import compositional_validity, structural_validity, unique
+from adit import validity as crystal_validity
+from adit.eval.crystals import unique
 from adit.eval.molecules import Bonds, connected, uniqueness, validity
 from adit.eval.stability import edm_stability
 from adit.packing import as_system
@@ -166,7 +167,7 @@ def _molecules(systems: list[AtomicSystem], bonds: Bonds) -> tuple[MoleculeSumma
 
 
 def _crystals(systems: list[AtomicSystem]) -> tuple[CrystalSummary, NDArray[np.bool_], list[str]]:
-    structural, compositional = structural_validity(systems), compositional_validity(systems)
+    structural, compositional = crystal_validity.structural(systems), crystal_validity.compositional(systems)
     different = unique(systems)
     summary = CrystalSummary(
         count=len(systems),

@@ -37,8 +37,8 @@ class DiT(nn.Module):
 
         Args:
             x_BNL: noisy latents.
-            t_B: time from 0 (noise) to 1 (data).
-            label_B: MOLECULE, CRYSTAL or NULL.
+            t_B: time from 0 (noise) to 1 (data); (B,), or (1,) if all systems share time and label.
+            label_B: MOLECULE, CRYSTAL or NULL; like `t_B`.
             self_condition_BNL: an earlier prediction of the clean latents; zeros for none.
         """
         index = torch.arange(x_BNL.shape[1], device=x_BNL.device)

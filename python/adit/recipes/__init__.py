@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 from adit.config import Recipe
 from adit.errors import InvalidInputError
-from adit.recipes.joint import joint_base, joint_large, joint_small, joint_test, joint_tiny
+from adit.recipes.joint import joint_base, joint_gpu, joint_large, joint_small, joint_test, joint_tiny
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "joint-tiny": joint_tiny,
+    "joint-gpu": joint_gpu,
     "joint-s": joint_small,
     "joint-b": joint_base,
     "joint-l": joint_large,

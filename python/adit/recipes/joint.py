@@ -25,13 +25,31 @@ def joint_tiny() -> Recipe:
         dit=DiTConfig(width=256, heads=8, layers=8, latent_dim=8, qk_norm=True),
         flow=FlowConfig(time_sampling="logit-normal", time_mean=0.5, time_std=1.2, weight_cap=0.95),
         dit_train=TrainConfig(
-            steps=2900,
+            steps=6700,
             tokens_per_group=2048,
             crystal_fraction=0.2,
             optim=OptimConfig(optimizer="muon", learning_rate=1e-3, muon_learning_rate=0.02, gradient_clip=1.0,
                               warmup_steps=200, decay_fraction=0.3, ema_decay=0.999),
         ),
     )  # fmt: skip
+
+
+def joint_gpu() -> Recipe:
+    """The largest model that fits the wheel in half precision, for `adit-train speedrun` on one GPU."""
+    tiny = joint_tiny()
+
+    def large(train: TrainConfig, ema_decay: float) -> TrainConfig:
+        optim = replace(train.optim, ema_decay=ema_decay)
+        return replace(train, tokens_per_step=65_536, tokens_per_group=32_768, log_every=50, optim=optim)
+
+    return replace(
+        tiny,
+        name="joint-gpu",
+        vae=replace(tiny.vae, width=320, heads=10, encoder_layers=4),
+        vae_train=large(tiny.vae_train, 0.999),
+        dit=replace(tiny.dit, width=320, heads=10, layers=10),
+        dit_train=large(tiny.dit_train, 0.9995),
+    )
 
 
 def joint_small() -> Recipe:

@@ -16,8 +16,9 @@ from adit.models.vae import VAE
 class DiTLoss:
     """The flow-matching objective on a batch: predict the clean latents from noisy ones.
 
-    With probability `self_conditioning` a first prediction, without gradient, is fed in; with probability
-    `label_dropout` a system loses its label, so that the same network serves classifier-free guidance.
+    A share `self_conditioning` of the systems are fed a first prediction, made without gradient; with
+    probability `label_dropout` a system loses its label, so that the same network serves classifier-free
+    guidance. Nothing here waits for the device.
     """
 
     def __init__(self, dit: DiT, vae: VAE, config: FlowConfig) -> None:
@@ -34,9 +35,11 @@ class DiTLoss:
         label = torch.where(drop, NULL, label)
         x = interpolate(noise, data, t)
         guess = torch.zeros_like(x)
-        if torch.rand((), generator=generator, device=device).item() < config.self_conditioning:
+        # the order of a batch is random, so its first systems are as good as any
+        if first := int(config.self_conditioning * count + 0.5):
             with torch.no_grad():
-                guess = to_data(self.dit(x, t, label, guess), x, t)
+                raw = self.dit(x[:first], t[:first], label[:first], guess[:first])
+                guess = torch.cat([to_data(raw, x[:first], t[:first]), guess[first:]])
         predicted = to_data(self.dit(x, t, label, guess), x, t)
         with torch.no_grad():
             error = (predicted - data).square().mean((1, 2))

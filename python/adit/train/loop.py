@@ -6,7 +6,8 @@ import csv
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,15 @@ from torch import Tensor, nn
 from adit.batch import SystemBatch, gather
 from adit.config import TrainConfig
 from adit.data.packed import PackedDataset
+from adit.data.resident import ResidentDataset
 from adit.data.sampler import TokenBudgetSampler
 from adit.errors import TrainingDivergedError
 from adit.models.layers import DiTBlock, TransformerBlock
 from adit.train.checkpoint import list_checkpoints, load_checkpoint, read_state, save_checkpoint
+from adit.train.meter import Meter, Pace
 from adit.train.optim import EMA, make_optimizers, schedule
+
+Indices = np.ndarray[Any, np.dtype[np.int64]]
 
 Loss = Callable[[SystemBatch, torch.Generator], tuple[Tensor, dict[str, Tensor]]]
 """A batch to the loss of each system (B,), with gradient, and further terms (B,) to log."""
@@ -45,6 +50,7 @@ class Trainer:
         header: JSON stored in each checkpoint (configuration, data).
         validate: figures on held-out data, or None.
         device: where the model lives.
+        seconds: time for the whole run: the number of steps is then set by their pace, measured at the start.
     """
 
     model: nn.Module
@@ -55,6 +61,11 @@ class Trainer:
     header: dict[str, Any]
     validate: Validate | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    seconds: float | None = None
+    _unchecked: list[tuple[int, list[Indices], list[Tensor], Tensor]] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        self.meter = Meter(self.device, {})
 
     def run(self, resume: bool = False, stop_at: int | None = None) -> int:
         """Trains to the last step (or to `stop_at`) and returns the step reached.
@@ -62,28 +73,38 @@ class Trainer:
         Raises:
             TrainingDivergedError: the loss or its gradient is not finite; names the step and the systems.
         """
-        config = self.config
         self.folder.mkdir(parents=True, exist_ok=True)
-        if config.compile:
+        if self.config.compile:
             compile_blocks(self.model)
-        optimizers = make_optimizers(self.model, config.optim)
-        ema = EMA(self.model, config.optim.ema_decay)
-        start, window = 0, []
+        optimizers = make_optimizers(self.model, self.config.optim)
+        ema = EMA(self.model, self.config.optim.ema_decay)
+        start = 0
         if resume and (found := list_checkpoints(self.folder)):
             start = load_checkpoint(found[-1], self.model, ema, optimizers)
-            window = read_state(found[-1]).get("window", [])
-        last = config.steps if stop_at is None else min(config.steps, stop_at)
-        log = Log(self.folder, start, window)
+            self.meter = Meter(self.device, read_state(found[-1]).get("window", {}))
+        log = Log(self.folder, start)
         generator = torch.Generator(self.device)
-        for step, groups in enumerate(islice(self.sampler(), start, last), start):
-            metrics = self._step(step, groups, optimizers, generator)
+        pace = Pace(start)
+        if self.seconds is not None:  # the pace will tell
+            self.config = replace(self.config, steps=_NO_END)
+        for step, groups in enumerate(islice(self.sampler(), start, None), start):
+            if self.seconds is not None and (steps := pace.steps(step, self.seconds)):
+                self.config = replace(self.config, steps=steps)
+                log.console.print(f"{self.seconds:.0f} s are enough for {steps} steps")
+            config = self.config
+            last = config.steps if stop_at is None else min(config.steps, stop_at)
+            if step >= last:
+                break
+            self._step(step, groups, optimizers, generator)
             ema.update(self.model, step)
-            log.add(metrics)
             done = step + 1
+            if self.device.type == "cpu" or done % config.log_every == 0 or done == last:
+                self._check()
             if done % config.log_every == 0 or done == config.steps:
-                log.write(done, config.steps)
+                log.write(done, config.steps, self.meter.read())
             if done % config.checkpoint_every == 0 or done == last:
-                header = {**self.header, "window": log.pending()}
+                self._check()
+                header = {**self.header, "steps": config.steps, "window": self.meter.state()}
                 save_checkpoint(self.folder, done, self.model, ema, optimizers, header)
             if self.validate and (done % config.validate_every == 0 or done == config.steps):
                 log.validation(done, self._validate(ema))
@@ -102,52 +123,75 @@ class Trainer:
             config.seed,
         )
 
+    @cached_property
+    def fetch(self) -> Callable[[Indices], SystemBatch]:
+        """Gives the batch of a group: in Rust for the CPU; from a copy of the data set that lives on a GPU."""
+        data = self.data
+        if self.device.type == "cpu":
+            return lambda group: gather(data.offsets, group, data.numbers, data.positions, data.cells, data.periodic)
+        resident = ResidentDataset.from_packed(data, self.device)
+        return lambda group: resident.batch(
+            torch.from_numpy(group).to(self.device, non_blocking=True), int(data.sizes[group[0]])
+        )
+
     def _step(
         self,
         step: int,
-        groups: list[np.ndarray[Any, np.dtype[np.int64]]],
+        groups: list[Indices],
         optimizers: list[torch.optim.Optimizer],
         generator: torch.Generator,
-    ) -> dict[str, Tensor]:
-        """One update from the gradients of all groups, each atom weighing the same."""
+    ) -> None:
+        """One update from the gradients of all groups, each atom weighing the same. Waits for no GPU."""
         factor = schedule(step, self.config.steps, self.config.optim)
         for optimizer in optimizers:
             for param_group in optimizer.param_groups:
                 param_group["lr"] = factor * param_group["peak_lr"]
         generator.manual_seed(self.config.seed * 1_000_003 + step)
-        data = self.data
-        total_atoms = sum(int(data.sizes[group].sum()) for group in groups)
-        sums: dict[str, Tensor] = {}
+        total_atoms = sum(int(self.data.sizes[group].sum()) for group in groups)
+        losses: list[Tensor] = []
         for group in groups:
-            batch = gather(data.offsets, group, data.numbers, data.positions, data.cells, data.periodic)
-            batch = batch.to(self.device)
+            batch = self.fetch(group)
             with _stance(batch), torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
                 loss_B, terms = self.loss(batch, generator)
-            if not torch.isfinite(loss_B).all():
-                raise TrainingDivergedError(self._blame(step, group, loss_B))
             (loss_B.sum() * batch.n_atoms / total_atoms).backward()  # type: ignore[no-untyped-call]
-            for name, value in {"loss": loss_B, **terms}.items():
-                _accumulate(sums, name, value.detach(), batch, total_atoms)
+            losses.append(loss_B.detach())
+            self.meter.add_batch(losses[-1], terms, batch)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optim.gradient_clip)
-        if not torch.isfinite(norm):
-            raise TrainingDivergedError(
-                f"the gradient of step {step} is not finite, though the loss is; it holds "
-                f"{self._names(np.concatenate(groups))}. Lower the learning rate, or look at these systems"
-            )
+        self._unchecked.append((step, groups, losses, norm.detach()))
+        if self.device.type == "cpu":
+            self._check()  # before the update, which would spread a NaN
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        return {**{name: total / count for name, (total, count) in sums.items()}, "gradient": norm.detach(),
-                "atoms": torch.tensor(float(total_atoms)), "lr": torch.tensor(factor)}  # fmt: skip
+        self.meter.add("gradient", norm.detach())
+        self.meter.add("atoms", total_atoms)
+        self.meter.add("lr", factor)
 
-    def _blame(self, step: int, group: np.ndarray[Any, np.dtype[np.int64]], loss_B: Tensor) -> str:
+    def _check(self) -> None:
+        """Looks at the losses and gradients of the steps since it last did.
+
+        Raises:
+            TrainingDivergedError: one is not finite.
+        """
+        unchecked, self._unchecked = self._unchecked, []
+        for step, groups, losses, norm in unchecked:
+            for group, loss_B in zip(groups, losses, strict=True):
+                if not torch.isfinite(loss_B).all():
+                    raise TrainingDivergedError(self._blame(step, group, loss_B))
+            if not torch.isfinite(norm):
+                raise TrainingDivergedError(
+                    f"the gradient of step {step} is not finite, though the loss is; it holds "
+                    f"{self._names(np.concatenate(groups))}. Lower the learning rate, or look at these systems"
+                )
+
+    def _blame(self, step: int, group: Indices, loss_B: Tensor) -> str:
         bad = group[(~torch.isfinite(loss_B)).cpu().numpy()]
         return (
             f"the loss of step {step} is not finite for {len(bad)} of {len(group)} systems of "
             f"{self.data.sizes[group[0]]} atoms: {self._names(bad)}. Lower the learning rate, or look at these systems"
         )
 
-    def _names(self, indices: np.ndarray[Any, np.dtype[np.int64]]) -> str:
+    def _names(self, indices: Indices) -> str:
         """Systems as messages name them: by `id` where the data has one, the first few of many."""
         ids = self.data.properties.get("id")
         names = [str(ids[k]) if ids is not None else f"system {k}" for k in dict.fromkeys(indices.tolist())]
@@ -181,29 +225,16 @@ def _stance(batch: SystemBatch) -> AbstractContextManager[Any]:
     return torch.compiler.set_stance("force_eager") if rare else nullcontext()
 
 
-def _accumulate(sums: dict[str, Any], name: str, value_B: Tensor, batch: SystemBatch, total_atoms: int) -> None:
-    """Atom-weighted sums; a term named `crystal/...` or `molecule/...` counts only those systems."""
-    if name == "loss":
-        pairs = [(name, torch.ones_like(batch.periodic))]
-    else:
-        pairs = [(f"molecule/{name}", ~batch.periodic), (f"crystal/{name}", batch.periodic)]
-    for key, mask in pairs:
-        if mask.any():
-            total, count = sums.get(key, (0.0, 0.0))
-            sums[key] = (total + value_B[mask].sum() * batch.n_atoms, count + mask.sum() * batch.n_atoms)
-
-
+_NO_END = 2**40
 _COLUMNS = ("step", "kind", "name", "value")
 
 
 class Log:
     """Console, `log.csv` and, where it is installed, TensorBoard."""
 
-    def __init__(self, folder: Path, start: int, window: list[dict[str, float]]) -> None:
-        """`window` holds what an interrupted run had not written yet, as `pending` gave it."""
+    def __init__(self, folder: Path, start: int) -> None:
         self.folder, self.console = folder, Console()
-        self.window = [{name: torch.tensor(value) for name, value in metrics.items()} for metrics in window]
-        self.timed = 0
+        self.written = start
         self.clock = time.monotonic()
         self.path = folder / "log.csv"
         _truncate_log(self.path, start)
@@ -214,24 +245,15 @@ class Log:
         except ImportError:
             self.board = None
 
-    def add(self, metrics: dict[str, Tensor]) -> None:
-        self.window.append(metrics)
-        self.timed += 1
-
-    def pending(self) -> list[dict[str, float]]:
-        """What was added since the last `write`, as JSON: a resumed run goes on with the same means."""
-        return [{name: float(value) for name, value in metrics.items()} for metrics in self.window]
-
-    def write(self, step: int, steps: int) -> None:
-        """Means since the last call."""
-        names = sorted({name for metrics in self.window for name in metrics})
-        means = {name: _mean([m[name] for m in self.window if name in m]) for name in names}
-        seconds = (time.monotonic() - self.clock) / max(1, self.timed)
+    def write(self, step: int, steps: int, means: dict[str, float]) -> None:
+        """Means of the steps since the last call."""
+        seconds = (time.monotonic() - self.clock) / max(1, step - self.written)
         means["atoms_per_second"] = means.pop("atoms") / seconds
         self._record(step, "train", means)
         shown = "  ".join(f"{name} {value:.4g}" for name, value in means.items())
-        self.console.print(f"[bold]step {step}/{steps}[/]  {seconds:.2f} s  {shown}", highlight=False, soft_wrap=True)
-        self.window, self.timed, self.clock = [], 0, time.monotonic()
+        place = f"{step}" if steps == _NO_END else f"{step}/{steps}"
+        self.console.print(f"[bold]step {place}[/]  {seconds:.2f} s  {shown}", highlight=False, soft_wrap=True)
+        self.written, self.clock = step, time.monotonic()
 
     def validation(self, step: int, figures: dict[str, float]) -> None:
         self._record(step, "validation", figures)
@@ -253,11 +275,6 @@ class Log:
     def close(self) -> None:
         if self.board is not None:
             self.board.close()
-
-
-def _mean(values: list[Tensor]) -> float:
-    """Of numbers that may lie on two devices: those of a resumed run come from the file."""
-    return float(torch.stack([value.to(values[-1].device, torch.float32) for value in values]).mean())
 
 
 def _truncate_log(path: Path, start: int) -> None:

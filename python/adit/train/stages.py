@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +27,10 @@ from adit.weights.store import GenerationModel, Pretrained, SamplingDefaults, sa
 
 
 def train_vae(
-    recipe: Recipe, folder: Path, device: torch.device, resume: bool = False, stop_at: int | None = None
-) -> Path:
-    """Stage 1. Returns the folder of its checkpoints, `folder/vae`."""
+    recipe: Recipe, folder: Path, device: torch.device, resume: bool = False,
+    stop_at: int | None = None, seconds: float | None = None,
+) -> Path:  # fmt: skip
+    """Stage 1. Returns the folder of its checkpoints, `folder/vae`. With `seconds` the clock sets the steps."""
     data = load_all(recipe.data)
     train, held_out = data.split("train"), data.split("val")
     torch.manual_seed(recipe.vae_train.seed)
@@ -39,9 +43,10 @@ def train_vae(
         folder=_run_folder(folder / "vae", resume),
         header=_header("vae", recipe),
         validate=(lambda _: reconstruction_figures(vae, held_out, recipe.vae_train.validation_samples))
-        if len(held_out)
+        if len(held_out) and can_validate()
         else None,
         device=device,
+        seconds=seconds,
     )
     trainer.run(resume, stop_at)
     return folder / "vae"
@@ -49,7 +54,7 @@ def train_vae(
 
 def train_dit(
     recipe: Recipe, folder: Path, vae_folder: Path, device: torch.device, resume: bool = False,
-    stop_at: int | None = None,
+    stop_at: int | None = None, seconds: float | None = None,
 ) -> Path:  # fmt: skip
     """Stage 2, on the averaged autoencoder of the last checkpoint in `vae_folder`. Returns `folder/dit`."""
     train = load_all(recipe.data).split("train")
@@ -79,21 +84,54 @@ def train_dit(
         config=recipe.dit_train,
         folder=out,
         header=_header("dit", recipe),
-        validate=validate,
+        validate=validate if can_validate() else None,
         device=device,
+        seconds=seconds,
     )
     trainer.run(resume, stop_at)
     return out
 
 
-def export(run: Path, out: Path, name: str, defaults: SamplingDefaults, decoder_run: Path | None = None) -> Pretrained:
+def speedrun(
+    recipe: Recipe, folder: Path, device: torch.device, minutes: float, vae_share: float, resume: bool = False
+) -> Path:
+    """Both stages in `minutes`, of which `vae_share` for the autoencoder. Returns the folder of the weights.
+
+    A run that was cut off goes on with `resume`: a stage that is done is not repeated, the minutes are those left.
+    """
+    begun = time.monotonic()
+    if not (resume and _finished(folder / "vae")):
+        train_vae(recipe, folder, device, resume, seconds=60 * minutes * vae_share)
+    left = 60 * minutes - (time.monotonic() - begun)
+    train_dit(recipe, folder, folder / "vae", device, resume, seconds=left)
+    export(folder, folder / "weights", recipe.name, {})
+    return folder / "weights"
+
+
+def _finished(stage: Path) -> bool:
+    found = list_checkpoints(stage)
+    state = read_state(found[-1]) if found else {}
+    return bool(found) and state["step"] >= state.get("steps", 0)
+
+
+def can_validate() -> bool:
+    """The figures need rdkit and pymatgen; training does not. Says so where they are missing."""
+    missing = [name for name in ("rdkit", "pymatgen") if find_spec(name) is None]
+    if missing:
+        print(f"no validation while training: {' and '.join(missing)} not installed")
+    return not missing
+
+
+def export(
+    run: Path, out: Path, name: str, defaults: Mapping[str, SamplingDefaults], decoder_run: Path | None = None
+) -> Pretrained:
     """Averaged weights of the last checkpoints under `run` to a weights folder `out`.
 
     Args:
         run: holds `vae/` and `dit/`.
         out: gets `model.safetensors` and `config.json`.
         name: of the weights.
-        defaults: sampling settings to ship.
+        defaults: sampling settings to ship, for each kind of system; a kind left out gets those of `SamplingDefaults`.
         decoder_run: another VAE run with the same encoder, whose decoder is taken.
     """
     device = torch.device("cpu")
@@ -115,13 +153,14 @@ def export(run: Path, out: Path, name: str, defaults: SamplingDefaults, decoder_
 
 def bundle(
     name: str, vae: VAE, dit: DiT, counts: dict[str, dict[int, int]], about: dict[str, Any],
-    defaults: SamplingDefaults | None = None,
+    defaults: Mapping[str, SamplingDefaults] | None = None,
 ) -> Pretrained:  # fmt: skip
     """Trained networks as a `Pretrained`; the tensors are shared, not copied."""
     model = GenerationModel(vae.config, dit.config)
     model.decoder, model.dit = vae.decoder, dit
     model.latent_mean, model.latent_std = vae.latent_mean, vae.latent_std
-    return Pretrained(name=name, model=model, defaults=defaults or SamplingDefaults(), atom_counts=counts, about=about)
+    settings = {kind: SamplingDefaults() for kind in counts} | dict(defaults or {})
+    return Pretrained(name=name, model=model, defaults=settings, atom_counts=counts, about=about)
 
 
 def load_vae(folder: Path, device: torch.device) -> VAE:

@@ -64,7 +64,8 @@ def corrupt(batch: SystemBatch, config: VAELossConfig, generator: torch.Generato
     jittered = (draw >= config.mask_fraction) & (draw < config.mask_fraction + config.jitter_fraction)
     shift = config.jitter * _normal(batch.cartesian, generator) * jittered[..., None]
     crystal = batch.periodic[:, None, None]
-    moved = batch.fractional + torch.linalg.solve(batch.cells, shift, left=False)
+    # solve_ex: without the check for singular cells, for which a GPU would be waited for
+    moved = batch.fractional + torch.linalg.solve_ex(batch.cells, shift, left=False)[0]
     return replace(
         batch,
         numbers=torch.where(masked, MASKED, batch.numbers),

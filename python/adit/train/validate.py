@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from adit import validity as crystal_validity
 from adit.batch import SystemBatch, gather
 from adit.data.packed import PackedDataset
-from adit.eval.crystals import compositional_validity, novel, structural_validity, unique
+from adit.eval.crystals import novel, unique
 from adit.eval.molecules import novelty, uniqueness, validity
 from adit.eval.stability import edm_stability
 from adit.generate import Generator
@@ -88,7 +89,7 @@ def match_rate(pairs: list[tuple[AtomicSystem, AtomicSystem]]) -> float:
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
     matcher = StructureMatcher(stol=0.5, ltol=0.3, angle_tol=10)
-    good = structural_validity([made for _, made in pairs])
+    good = crystal_validity.structural([made for _, made in pairs])
     hits = [
         bool(ok) and matcher.fit(truth.to_pymatgen(), made.to_pymatgen())
         for ok, (truth, made) in zip(good, pairs, strict=True)
@@ -118,7 +119,7 @@ def sample_figures(
         }
     if "crystal" in weights.atom_counts:
         crystals = generator.sample(n, "crystal", seed=0)
-        structural, compositional = structural_validity(crystals), compositional_validity(crystals)
+        structural, compositional = crystal_validity.structural(crystals), crystal_validity.compositional(crystals)
         first, new = unique(crystals).first, novel(crystals, train)
         figures |= {
             "crystal/structural": float(structural.mean()),

@@ -20,13 +20,14 @@ from adit.models.dit import DiT
 from adit.models.vae import Decoder
 from adit.train.checkpoint import read_tensors
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Version 1 had one sampling setting for both kinds; it is still read."""
 BUILT_IN = Path(__file__).parent
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class SamplingDefaults:
-    """The settings that measured best for these weights."""
+    """The settings that measured best for these weights and one kind of system."""
 
     steps: int = 50
     solver: str = "dpm++"
@@ -54,14 +55,14 @@ class Pretrained:
     Attributes:
         name: of the weights.
         model: decoder, DiT and latent statistics, float32.
-        defaults: sampling settings.
+        defaults: "molecule" / "crystal" -> sampling settings.
         atom_counts: "molecule" / "crystal" -> {number of atoms: count in the training set}.
         about: where the weights come from (recipe, steps, data), JSON.
     """
 
     name: str
     model: GenerationModel
-    defaults: SamplingDefaults
+    defaults: Mapping[str, SamplingDefaults]
     atom_counts: Mapping[str, Mapping[int, int]]
     about: Mapping[str, Any] = field(default_factory=dict)
 
@@ -89,10 +90,10 @@ def load_pretrained(weights: str | os.PathLike[str]) -> Pretrained:
         raise CheckpointError(f"{folder / 'config.json'} cannot be read ({error})") from error
     if not isinstance(config, dict):
         raise CheckpointError(f"{folder / 'config.json'} is damaged: it holds no JSON object")
-    if config.get("format") != "adit-weights" or config.get("version") != FORMAT_VERSION:
+    if config.get("format") != "adit-weights" or config.get("version") not in (1, FORMAT_VERSION):
         raise CheckpointError(
             f"{folder} holds format {config.get('format')!r} version {config.get('version')!r}; "
-            f"this adit reads 'adit-weights' version {FORMAT_VERSION}"
+            f"this adit reads 'adit-weights' up to version {FORMAT_VERSION}"
         )
     needed = {"name", "sha256", "vae", "dit", "sampling", "atom_counts", "about"}
     if missing := needed - set(config):
@@ -104,8 +105,11 @@ def load_pretrained(weights: str | os.PathLike[str]) -> Pretrained:
     try:
         model = GenerationModel(from_dict(VAEConfig, config["vae"]), from_dict(DiTConfig, config["dit"]))
         model.load_state_dict(tensors)
-        defaults = from_dict(SamplingDefaults, config["sampling"])
         counts = {kind: {int(n): int(c) for n, c in table.items()} for kind, table in config["atom_counts"].items()}
+        sampling: Any = config["sampling"]
+        if config["version"] == 1:
+            sampling = dict.fromkeys(counts, sampling)
+        defaults = {kind: from_dict(SamplingDefaults, sampling[kind]) for kind in counts}
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder}: weights and config.json do not fit together ({error})") from error
     return Pretrained(
@@ -136,7 +140,7 @@ def save_pretrained(folder: str | os.PathLike[str], weights: Pretrained, vae: VA
         "sha256": hashlib.sha256(partial.read_bytes()).hexdigest(),
         "vae": to_dict(vae),
         "dit": to_dict(dit),
-        "sampling": to_dict(weights.defaults),
+        "sampling": {kind: to_dict(settings) for kind, settings in weights.defaults.items()},
         "atom_counts": {
             kind: {str(n): int(c) for n, c in table.items()} for kind, table in weights.atom_counts.items()
         },

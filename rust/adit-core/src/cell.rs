@@ -98,6 +98,14 @@ pub fn transformed(transform: &Transform, rows: &Matrix) -> Matrix {
     transform.map(|row| combine(&row.map(|entry| entry as f64), rows))
 }
 
+/// Of a transform of determinant +1, with entries up to 1e9.
+#[must_use]
+pub fn inverted(transform: &Transform) -> Transform {
+    let t = |k: usize, l: usize| transform[k % 3][l % 3];
+    let minor = |k: usize, l: usize| t(k + 1, l + 1) * t(k + 2, l + 2) - t(k + 1, l + 2) * t(k + 2, l + 1);
+    [0, 1, 2].map(|k| [0, 1, 2].map(|l| minor(l, k)))
+}
+
 /// Not finite, or three vectors in one plane (to within rounding).
 #[must_use]
 pub fn is_degenerate(rows: &Matrix) -> bool {

@@ -2,7 +2,9 @@
 //! The search for the space group ends, whatever the crystal.
 
 use adit_core::cell::{self, Matrix, Transform};
-use adit_core::symmetry::{niggli_reduce, niggli_transform, spacegroups};
+use adit_core::symmetry::{
+    Crystals, Limits, analyse, niggli_reduce, niggli_transform, spacegroups, standardize, symmetrize,
+};
 use proptest::prelude::*;
 
 fn integer_determinant(m: &Transform) -> i128 {
@@ -70,19 +72,50 @@ proptest! {
     }
 
     #[test]
+    fn any_numbers_end(given in prop::array::uniform3(prop::array::uniform3(any::<f64>()))) {
+        check(&given)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    #[test]
     fn space_groups_end(
         given in prop_oneof![matrix(-6.0..6.0), nearly_symmetric()],
         points in prop::collection::vec(prop::array::uniform3(-3.0..3.0f64), 1..5),
         exponent in -6.0..0.5f64,
     ) {
         let numbers: Vec<u8> = (0..points.len()).map(|k| (k / 2) as u8 + 1).collect();
-        let found = spacegroups(&numbers, &points, &[given], &[0, points.len() as i64], 10f64.powf(exponent), Some(1));
-        prop_assert!((0..=230).contains(&found.unwrap()[0]));
+        let offsets = [0, points.len() as i64];
+        let crystals = Crystals { numbers: &numbers, positions: &points, cells: &[given], offsets: &offsets };
+        let found = spacegroups(&crystals, 10f64.powf(exponent), Some(1));
+        let found = found.unwrap()[0];
+        prop_assert!((0..=230).contains(&found));
+        let analysis = &analyse(&crystals, 10f64.powf(exponent), Some(1)).unwrap()[0];
+        prop_assert_eq!(analysis.as_ref().map_or(0, |analysis| analysis.number), found);
+        let cells = standardize(&crystals, 10f64.powf(exponent), true, Some(1)).unwrap();
+        prop_assert_eq!(cells[0].is_some(), found > 0);
     }
 
     #[test]
-    fn any_numbers_end(given in prop::array::uniform3(prop::array::uniform3(any::<f64>()))) {
-        check(&given)?;
+    fn snapped_crystals_stay_within_the_limits(
+        given in prop_oneof![matrix(-6.0..6.0), nearly_symmetric()],
+        points in prop::collection::vec(prop::array::uniform3(-3.0..3.0f64), 1..5),
+        exponent in -4.0..0.0f64,
+    ) {
+        let numbers: Vec<u8> = (0..points.len()).map(|k| (k / 2) as u8 + 1).collect();
+        let offsets = [0, points.len() as i64];
+        let crystals = Crystals { numbers: &numbers, positions: &points, cells: &[given], offsets: &offsets };
+        let limits = Limits { displacement: 10f64.powf(exponent), strain: 0.05 };
+        let snapped = symmetrize(&crystals, limits, Some(1)).unwrap().remove(0);
+        prop_assert!(snapped.displacement <= limits.displacement && snapped.strain <= limits.strain);
+        let crystals = Crystals { positions: &snapped.positions, cells: &[snapped.cell], ..crystals };
+        if snapped.number > 0 {
+            prop_assert_eq!(spacegroups(&crystals, 1e-4, Some(1)).unwrap()[0], snapped.number);
+        } else {
+            prop_assert_eq!(&snapped.positions, &points);
+        }
     }
 }
 
@@ -107,5 +140,6 @@ fn a_needle_ends() {
         [2.000_234_93, -2.000_161_33, -0.000_298_78],
         [3.464_327_35, -3.464_338_56, -0.000_073_81],
     ];
-    assert_eq!(spacegroups(&[1], &[[0.0; 3]], &[cell], &[0, 1], 0.01, Some(1)).unwrap().len(), 1);
+    let crystals = Crystals { numbers: &[1], positions: &[[0.0; 3]], cells: &[cell], offsets: &[0, 1] };
+    assert_eq!(spacegroups(&crystals, 0.01, Some(1)).unwrap().len(), 1);
 }

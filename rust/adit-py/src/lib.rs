@@ -2,11 +2,14 @@
 //! and shapes, release the GIL, compute, and hand the arrays over without copying.
 
 mod arrays;
+mod bonds;
 mod distances;
 mod features;
+mod matching;
 mod neighbors;
 mod pack;
 mod symmetry;
+mod validity;
 
 use pyo3::prelude::*;
 
@@ -21,6 +24,11 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(version, module)?)?;
     module.add_function(wrap_pyfunction!(neighbors::neighbor_list, module)?)?;
     module.add_function(wrap_pyfunction!(neighbors::neighbor_list_batch, module)?)?;
+    module.add_function(wrap_pyfunction!(bonds::infer_bonds, module)?)?;
+    module.add_function(wrap_pyfunction!(bonds::check_geometry, module)?)?;
+    module.add_function(wrap_pyfunction!(bonds::sdf_records, module)?)?;
+    module.add_function(wrap_pyfunction!(bonds::stable_atoms, module)?)?;
+    module.add_function(wrap_pyfunction!(bonds::stability_tables, module)?)?;
     module.add_function(wrap_pyfunction!(distances::min_distances, module)?)?;
     module.add_function(wrap_pyfunction!(pack::gather, module)?)?;
     module.add_function(wrap_pyfunction!(pack::gather_padded, module)?)?;
@@ -33,5 +41,11 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(features::fourier, module)?)?;
     module.add_function(wrap_pyfunction!(symmetry::niggli_reduce, module)?)?;
     module.add_function(wrap_pyfunction!(symmetry::spacegroups, module)?)?;
+    module.add_function(wrap_pyfunction!(symmetry::analyse, module)?)?;
+    module.add_function(wrap_pyfunction!(symmetry::standardize, module)?)?;
+    module.add_function(wrap_pyfunction!(symmetry::symmetrize, module)?)?;
+    module.add_function(wrap_pyfunction!(validity::compositional, module)?)?;
+    module.add_function(wrap_pyfunction!(validity::compositional_of_formulas, module)?)?;
+    module.add_class::<matching::Crystals>()?;
     Ok(())
 }

@@ -1,0 +1,131 @@
+"""adit itself, measured beside the baselines."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from adit.config import DiTConfig, VAEConfig
+from adit.convert import write
+from adit.flow.guidance import guided
+from adit.generate import Generator
+from adit.models.dit import CRYSTAL as CRYSTAL_LABEL
+from adit.models.dit import MOLECULE as MOLECULE_LABEL
+from adit.models.dit import NULL, DiT
+from adit.models.vae import Decoder
+from adit.weights import SamplingDefaults
+from baselines.common import Baseline, Draw
+from baselines.registry import CRYSTAL, MOLECULE, Entry
+from baselines.workloads import Workload
+
+_LABELS = {MOLECULE: MOLECULE_LABEL, CRYSTAL: CRYSTAL_LABEL}
+
+
+class OurDiT(Baseline):
+    """adit's DiT with random weights, one guided prediction as the sampler makes it: one size, one condition."""
+
+    def __init__(self, config: DiTConfig, system: str, scale: float) -> None:
+        super().__init__()
+        self.dit, self.system, self.scale = DiT(config), system, scale
+        self.blocks = self.dit.blocks
+        for parameter in self.parameters():  # AdaLN-zero starts at zero
+            if parameter.device.type != "meta" and parameter.ndim > 1:
+                nn.init.normal_(parameter, std=0.02)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Latents (B, N, L) to predicted clean latents."""
+        label = torch.tensor([_LABELS[self.system]], device=latents.device)
+        return guided(self.dit, label, NULL, self.scale)(latents, 0.5)
+
+    def inputs(self, sizes: Tensor, seed: int = 0) -> dict[str, Tensor | None]:
+        shape = (len(sizes), int(sizes.max()), self.dit.config.latent_dim)
+        return {"latents": Draw(seed, self.place).normal(*shape)}
+
+
+class OurDecoder(Baseline):
+    """adit's decoder with random weights."""
+
+    def __init__(self, config: VAEConfig, system: str) -> None:
+        super().__init__()
+        self.decoder, self.system, self.latent_dim = Decoder(config), system, config.latent_dim
+        self.blocks = self.decoder.blocks
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Latents (B, N, L) to logits of the elements, with all else that the decoder says."""
+        periodic = torch.full((len(latents),), self.system == CRYSTAL, device=latents.device)
+        logits: Tensor = self.decoder(latents, periodic)[0]
+        return logits
+
+    def inputs(self, sizes: Tensor, seed: int = 0) -> dict[str, Tensor | None]:
+        return {"latents": Draw(seed, self.place).normal(len(sizes), int(sizes.max()), self.latent_dim)}
+
+
+def network_calls(settings: SamplingDefaults) -> int:
+    """Forward passes of the DiT for one sample with these settings."""
+    steps = 2 * settings.steps - 1 if settings.solver == "heun" else settings.steps
+    return steps * (1 if settings.cfg in (0.0, 1.0) else 2)
+
+
+def shipped_entry(generator: Generator, system: str) -> Entry:
+    """The shipped weights' network and settings, for the columns of the table."""
+    settings, config = generator.defaults[system], generator.model.dit.config
+    passes = network_calls(replace(settings, cfg=1.0))
+    return Entry(
+        name=f"adit, shipped weights ({generator.weights.name})",
+        source="this package",
+        build=partial(OurDiT, config, system, settings.cfg),
+        parameters=sum(p.numel() for p in generator.model.dit.parameters()),
+        gflop=0,
+        gflop_atoms=0,
+        evaluations=(passes,),
+        systems=(system,),
+        equivariant=False,
+        pads=False,
+        masks=False,
+    )
+
+
+def published_size_entry(system: str) -> Entry:
+    """Our DiT and decoder at the size of ADiT-S, random weights, with the settings of published ADiT."""
+    return Entry(
+        name="adit, DiT-S (random weights)",
+        source="this package",
+        build=partial(OurDiT, DiTConfig(), system, 2.0),
+        parameters=32.6e6,
+        gflop=0,
+        gflop_atoms=0,
+        evaluations=(100,),
+        systems=(system,),
+        equivariant=False,
+        pads=False,
+        masks=False,
+        decoder=partial(OurDecoder, VAEConfig(), system),
+    )
+
+
+def end_to_end(generator: Generator, workload: Workload, repeats: int, seconds: float, most: int) -> tuple[float, int]:
+    """Seconds of one sample with the weights' default settings, file written (molecules with bonds).
+
+    Returns the median over `repeats` runs and how many samples each made: as many as take `seconds`, from 32 to `most`.
+    """
+    counts = {**generator.weights.atom_counts, workload.system: workload.atoms}
+    # the sizes of the workload; device and threads are set already
+    sized = Generator(replace(generator.weights, atom_counts=counts), device=str(generator.device))
+    suffix = ".sdf" if workload.system == MOLECULE else ".extxyz"
+    with tempfile.TemporaryDirectory() as folder:
+
+        def run(n: int, seed: int) -> float:
+            start = time.perf_counter()
+            write(Path(folder) / f"samples{suffix}", sized.sample(n, workload.system, seed=seed))
+            return time.perf_counter() - start
+
+        first = min(32, most)
+        n = max(first, min(most, int(first * seconds / run(first, 0))))
+        return statistics.median(run(n, seed) for seed in range(1, repeats + 1)) / n, n

@@ -1,0 +1,165 @@
+"""How long one evaluation of a network takes, as it is published and at its best."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from baselines.common import Baseline
+from baselines.registry import Entry
+
+Sizes = Callable[[int], Tensor]
+"""The sizes of a batch of so many systems."""
+PADDED, GROUPED = "padded", "by size"
+"""A batch of mixed sizes padded to the largest; or split into parts of one size, without padding."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """What all networks share.
+
+    Attributes:
+        device: of all networks.
+        bf16: matrix products in bfloat16 (autocast), as `adit.Generator` does where the hardware has them.
+        batch: systems in the batch that all are timed at.
+        repeats: of which the median is taken, after one warm-up.
+        patience: seconds that a run may take for its batch size to be tried.
+        search: whether other batch sizes, arrangements and torch.compile are tried.
+    """
+
+    device: torch.device
+    bf16: bool
+    batch: int
+    repeats: int = 5
+    patience: float = 3.0
+    search: bool = True
+
+    def precision(self) -> AbstractContextManager[object]:
+        return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext()
+
+    def measure(self, run: Callable[[], object], repeats: int | None = None) -> float:
+        """Median seconds of a run."""
+        times = []
+        with torch.inference_mode(), self.precision():
+            run()
+            for _ in range(repeats or self.repeats):
+                self.wait()
+                start = time.perf_counter()
+                run()
+                self.wait()
+                times.append(time.perf_counter() - start)
+        return statistics.median(times)
+
+    def wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """How a network is run, and the seconds that one evaluation of one system then takes."""
+
+    batch: int
+    arrangement: str
+    compiled: bool = False
+    seconds: float = float("inf")
+
+    def __str__(self) -> str:
+        return f"{self.batch}, {self.arrangement}{', compiled' if self.compiled else ''}"
+
+
+def evaluation(network: Baseline, sizes: Tensor, arrangement: str, guided: bool) -> Callable[[], None]:
+    """A function that evaluates the network once for systems of these sizes."""
+    parts = [sizes] if arrangement == PADDED else [sizes[sizes == size] for size in sizes.unique()]
+    inputs = [network.inputs(part) for part in parts]
+    if guided:
+        inputs = [network.guided(one) for one in inputs]
+
+    def run() -> None:
+        for one in inputs:
+            network(**one)
+
+    return run
+
+
+class Timer:
+    """Times one network, which stays compiled from one workload to the next."""
+
+    def __init__(self, bench: Bench, entry: Entry, network: Baseline) -> None:
+        self.bench, self.entry, self.network = bench, entry, network
+        self.note, self.has_compiled, self.dynamic = "", False, True
+
+    def time(self, way: Way, sizes: Sizes, repeats: int | None = None) -> Way:
+        run = evaluation(self.network, sizes(way.batch), way.arrangement, self.entry.guided)
+        if way.compiled and not self.has_compiled:
+            self.compile()
+        eager = self.has_compiled and not way.compiled
+        with torch.compiler.set_stance("force_eager") if eager else nullcontext():
+            return replace(way, seconds=self.bench.measure(run, repeats) / way.batch)
+
+    def compile(self) -> None:
+        """The repeated layers, from now on, where a way wants it."""
+        self.has_compiled = True
+        for block in self.network.blocks:
+            block.compile(dynamic=self.dynamic)
+
+    def published(self, sizes: Sizes) -> Way:
+        """At the batch size of all, arranged as in the published code."""
+        arrangement = PADDED if self.entry.pads else GROUPED
+        return self.time(Way(batch=self.bench.batch, arrangement=arrangement), sizes)
+
+    def best(self, published: Way, sizes: Sizes) -> Way:
+        """The fastest way found: other batch sizes, both arrangements, and the best of these compiled."""
+        if not self.bench.search:
+            return published
+        batch, found = published.batch, published
+        for size in (max(batch // 4, 1), batch, 4 * batch):
+            for arrangement in (PADDED, GROUPED) if self.entry.masks else (GROUPED,):
+                way = Way(batch=size, arrangement=arrangement)
+                if way == replace(published, seconds=way.seconds) or published.seconds * size > self.bench.patience:
+                    continue
+                found = min(found, self.attempt(way, sizes), key=lambda tried: tried.seconds)
+        found = min(found, self.compiled(found, sizes), key=lambda tried: tried.seconds)
+        if found == published:
+            return published
+        return min(published, self.time(found, sizes), key=lambda tried: tried.seconds)
+
+    def compiled(self, way: Way, sizes: Sizes) -> Way:
+        """One run of the same compiled; where that fails for dynamic shapes, for the one shape of a padded batch."""
+        made = self.attempt(replace(way, compiled=True), sizes)
+        if made.seconds == float("inf") and self.dynamic and self.entry.masks:
+            self.note, self.dynamic, self.has_compiled = "", False, False
+            made = self.attempt(replace(way, arrangement=PADDED, compiled=True), sizes)
+        return made
+
+    def attempt(self, way: Way, sizes: Sizes) -> Way:
+        """One run; infinitely slow where memory or torch.compile fails."""
+        never = replace(way, seconds=float("inf"))
+        try:
+            return self.time(way, sizes, 1)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            return never
+        except RuntimeError as error:  # torch.compile's are of this class
+            if not way.compiled:
+                raise
+            self.note = f"torch.compile fails ({type(error).__name__})"
+            return never
+
+
+def gflop(entry: Entry, atoms: int, systems: int = 64) -> float:
+    """Of one evaluation, guidance included, of `systems` systems of `atoms` atoms (multiply-adds count as two)."""
+    counted = systems if entry.meta else 8
+    with torch.device("meta" if entry.meta else "cpu"):
+        network = entry.build()
+    inputs = network.inputs(torch.full((counted,), atoms))
+    with FlopCounterMode(display=False) as counter:
+        network(**(network.guided(inputs) if entry.guided else inputs))
+    return float(counter.get_total_flops()) / 1e9 * systems / counted

@@ -1,0 +1,187 @@
+"""adit beside equivariant diffusion, published ADiT and TABASCO: seconds for 10,000 samples.
+
+    make bench-baselines                                         # CPU, tables into docs/benchmarks.md
+    python benches/bench_baselines.py --device cuda --docs docs/benchmarks.md
+    python benches/bench_baselines.py --quick --baselines EDM DiffCSP
+
+Baselines: time of one evaluation, median, times the published number of evaluations, plus decoding. Not measured and
+so left out in their favour: their sampler's arithmetic between evaluations, bonds, files. Ours: end to end with the
+default settings of the shipped weights, files written, on a slice that is named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import time
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from adit.generate import DEFAULT_WEIGHTS, Generator
+from baselines import ours, report
+from baselines.common import Baseline, parameter_count
+from baselines.registry import MOLECULE, Entry, select
+from baselines.report import Point, Row, say
+from baselines.timing import GROUPED, Bench, Sizes, Timer, Way, gflop
+from baselines.workloads import Workload, workloads
+
+SAMPLES = 10_000
+PLOTTED = ("EDM", "EQGAT-diff", "SemlaFlow", "TABASCO-hot", "ADiT-S")
+
+
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--threads", type=int, help="CPU threads; default: as torch chooses")
+    parser.add_argument("--weights", default=DEFAULT_WEIGHTS)
+    parser.add_argument("--baselines", nargs="+", metavar="NAME", help="some of them; default: all")
+    parser.add_argument("--workloads", nargs="+", metavar="NAME", help="qm9, geom, mp20; default: all")
+    parser.add_argument("--batch", type=int, help="systems in the common batch; default: 16 on a CPU, 256 on a GPU")
+    parser.add_argument("--repeats", type=int, default=5, help="of which the median is taken")
+    parser.add_argument("--minutes", type=float, default=15.0, help="after 60 %% no more search, after 80 %% no plots")
+    parser.add_argument("--quick", action="store_true", help="batches of 2, no search, no plots: does it run?")
+    parser.add_argument("--no-plots", action="store_true")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder for the CSV files")
+    parser.add_argument("--docs", type=Path, help="document whose tables are replaced; plots go to images/ beside it")
+    return parser.parse_args(words)
+
+
+def build(entry: Entry, bench: Bench) -> Baseline:
+    torch.manual_seed(0)
+    return entry.build().eval().to(bench.device)
+
+
+def rows_of(timer: Timer, workload: Workload) -> list[Row]:
+    """All rows of a network on a workload, one for each published number of evaluations."""
+    entry = timer.entry
+    sizes = partial(workload.sizes, hydrogens=entry.hydrogens)
+    published = timer.published(sizes)
+    best = timer.best(published, sizes)
+    decoding = decoding_seconds(entry, published, timer.bench, sizes)
+    rows = [
+        Row(
+            workload=workload.title,
+            network=entry.name if len(entry.evaluations) == 1 else f"{entry.name}, {evaluations} steps",
+            source=entry.source,
+            parameters=parameter_count(timer.network),
+            gflop=gflop(entry, workload.mean(entry.hydrogens)),
+            evaluations=evaluations,
+            batch=published.batch,
+            milliseconds=1000 * published.seconds * published.batch,
+            decoding=SAMPLES * decoding,
+            seconds=SAMPLES * (published.seconds * evaluations + decoding),
+            best=str(best),
+            best_seconds=SAMPLES * (best.seconds * evaluations + decoding),
+            note=timer.note,
+        )
+        for evaluations in entry.evaluations
+    ]
+    say(f"  {entry.name}, {workload.name}: {rows[0].milliseconds:,.1f} ms per evaluation; {rows[0].seconds:,.0f} s, "
+        f"at best {rows[0].best_seconds:,.0f} s ({best}) {timer.note}")  # fmt: skip
+    return rows
+
+
+def decoding_seconds(entry: Entry, published: Way, bench: Bench, sizes: Sizes) -> float:
+    """Of one sample; 0 without a decoder."""
+    if entry.decoder is None:
+        return 0.0
+    plain = replace(entry, build=entry.decoder, decoder=None, guided=False)
+    return Timer(bench, plain, build(plain, bench)).time(published, sizes).seconds
+
+
+def our_row(generator: Generator, workload: Workload, bench: Bench, quick: bool) -> Row:
+    """The shipped weights: the network timed like the others, the whole end to end."""
+    entry = ours.shipped_entry(generator, workload.system)
+    timer = Timer(replace(bench, search=False), entry, build(entry, bench))
+    row = rows_of(timer, workload)[0]
+    each, n = ours.end_to_end(generator, workload, bench.repeats, 1.0 if quick else 6.0, 4 if quick else 512)
+    total = SAMPLES * each
+    say(f"  {entry.name}, {workload.name}: {total:,.0f} s end to end, from {bench.repeats} runs of {n}")
+    note = "" if workload.trained else "weights not trained for these sizes: time only"
+    way = f"end to end, runs of {n}"
+    return replace(row, seconds=total, best_seconds=total, best=way, ratio=1.0, best_ratio=1.0, note=note)
+
+
+def compare(
+    generator: Generator, loads: list[Workload], bench: Bench, options: argparse.Namespace, elapsed: Callable[[], float]
+) -> list[Row]:
+    """All rows, by workload, ours first. A network is built and compiled once for all its workloads."""
+    tables = {load.name: [our_row(generator, load, bench, options.quick)] for load in loads}
+    systems = list(dict.fromkeys(load.system for load in loads))
+    chosen = [entry for entry in select(options.baselines) if set(entry.systems) & set(systems)]
+    for entry in [*map(ours.published_size_entry, systems), *chosen]:
+        late = bench.search and elapsed() > 0.6 * options.minutes
+        timer = Timer(replace(bench, search=bench.search and not late), entry, build(entry, bench))
+        timer.note = "best way not searched, out of time" if late else ""
+        for load in loads:
+            if load.system in entry.systems:
+                tables[load.name] += [beside(row, tables[load.name][0]) for row in rows_of(timer, load)]
+        del timer
+        torch.compiler.reset()
+        gc.collect()
+    return [row for rows in tables.values() for row in rows]
+
+
+def beside(row: Row, first: Row) -> Row:
+    """The row with its ratios to ours."""
+    return replace(row, ratio=row.seconds / first.seconds, best_ratio=row.best_seconds / first.best_seconds)
+
+
+def sweep(generator: Generator, bench: Bench) -> Iterable[Point]:
+    """Network seconds against atoms and against batch, for molecules; median of three."""
+    entries = [
+        ours.shipped_entry(generator, MOLECULE),
+        ours.published_size_entry(MOLECULE),
+        *select(PLOTTED, MOLECULE),
+    ]
+    at, batches = max(bench.batch // 4, 1), [max(bench.batch // 16, 1) * 4**k for k in range(4)]
+    places = [("atoms", atoms, at) for atoms in (9, 18, 29, 44, 64)] + [("batch", 18, batch) for batch in batches]
+    for entry in entries:
+        timer = Timer(bench, entry, build(entry, bench))
+        for against, atoms, batch in places:
+            each = timer.time(Way(batch=batch, arrangement=GROUPED), lambda n, a=atoms: torch.full((n,), a), 3).seconds
+            yield Point(network=entry.name, against=against, atoms=atoms, batch=batch,
+                        seconds=SAMPLES * each * entry.evaluations[0])  # fmt: skip
+        say(f"  {entry.name}: swept")
+
+
+def main(words: list[str] | None = None) -> None:
+    options = arguments(words)
+    start = time.perf_counter()
+
+    def elapsed() -> float:
+        return (time.perf_counter() - start) / 60
+
+    select(options.baselines)
+    generator = Generator.from_pretrained(options.weights, device=options.device, threads=options.threads)
+    bf16 = not isinstance(generator._precision(), nullcontext)
+    usual = 16 if generator.device.type == "cpu" else 256
+    batch = 2 if options.quick else options.batch or usual
+    bench = Bench(device=generator.device, bf16=bf16, batch=batch, repeats=options.repeats, search=not options.quick)
+    known = {workload.name: workload for workload in workloads(generator.weights)}
+    if unknown := set(options.workloads or ()) - set(known):
+        raise SystemExit(f"unknown workloads {sorted(unknown)}; known: {', '.join(known)}")
+    rows = compare(generator, [known[name] for name in options.workloads or known], bench, options, elapsed)
+    about = report.machine(bench)
+    report.print_tables(rows, Console(width=None if Console().is_terminal else 200))
+    report.write_csv(options.out / f"baselines-{generator.device.type}.csv", rows, about)
+    if options.docs:
+        report.fill(options.docs, f"bench-baselines {generator.device.type}", report.markdown(rows, about))
+    if not (options.quick or options.no_plots or elapsed() > 0.8 * options.minutes):
+        say("Plots")
+        points = list(sweep(generator, bench))
+        report.write_csv(options.out / f"baselines-{generator.device.type}-sweep.csv", points, about)
+        images = (options.docs or options.out / "x").parent / "images"
+        for against in ("atoms", "batch"):
+            report.plot(images / f"baselines-{generator.device.type}-{against}.png", points, against, about)
+    say(f"{elapsed():.1f} minutes")
+
+
+if __name__ == "__main__":
+    main()
