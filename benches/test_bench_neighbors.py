@@ -112,7 +112,7 @@ def test_neighbor_list(benchmark, name, cutoff, library):
     benchmark.extra_info["pairs"] = count
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [1, 2], ids=["by_adit_on_1", "by_adit_on_2"])
 def test_two_cores(benchmark, threads):
     benchmark.group = "neighbour lists of 3,000 x 5 atoms in one call, 5 A, by threads"
     pack = packed(small_crystals())
