@@ -166,3 +166,21 @@ where
 {
     values.into_pyarray(py).reshape(shape)
 }
+
+/// An array for a caller who writes all of it. Large ones come as numpy makes them, not cleared, and in
+/// large pages: both are a good part of the time of what is written there.
+pub fn unwritten<T: Element, const D: usize>(
+    py: Python<'_>,
+    shape: [usize; D],
+) -> PyResult<Bound<'_, PyArray<T, numpy::ndarray::Dim<[usize; D]>>>>
+where
+    numpy::ndarray::Dim<[usize; D]>: numpy::ndarray::Dimension,
+    [usize; D]: numpy::ndarray::IntoDimension<Dim = numpy::ndarray::Dim<[usize; D]>>,
+{
+    const LARGE: usize = 1 << 12;
+    if shape.iter().product::<usize>() < LARGE {
+        return Ok(PyArray::zeros(py, shape, false));
+    }
+    let array = py.import("numpy")?.call_method1("empty", (shape.to_vec(), numpy::dtype::<T>(py)))?;
+    Ok(array.cast_into()?)
+}

@@ -1,7 +1,7 @@
 //! Wraps `adit_core::neighbors`.
 
 use adit_core::neighbors::{self, Algorithm, Columns, Quantities, Search};
-use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadwriteArray1, PyReadwriteArray2};
+use numpy::{Element, PyArrayMethods, PyReadwriteArray1, PyReadwriteArray2};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -38,7 +38,7 @@ pub fn neighbor_list<'py>(
     };
     let rows = positions.rows();
     let found = py.detach(|| neighbors::find(rows, &cell, pbc, &search)).map_err(invalid)?;
-    let mut arrays = Arrays::new(py, found.count(), search.quantities);
+    let mut arrays = Arrays::new(py, found.count(), search.quantities)?;
     let columns = arrays.columns()?;
     py.detach(|| found.write(columns));
     PyTuple::new(py, arrays.named(&letters))
@@ -71,7 +71,7 @@ pub fn neighbor_list_batch<'py>(
     let (rows, cells, offsets, threads) =
         (positions.rows(), cells.matrices(), offsets.flat(), arrays::threads(threads)?);
     let found = py.detach(|| neighbors::find_batch(rows, cells, &pbc, offsets, &search, threads)).map_err(invalid)?;
-    let mut arrays = Arrays::new(py, found.count(), search.quantities);
+    let mut arrays = Arrays::new(py, found.count(), search.quantities)?;
     let columns = arrays.columns()?;
     let pair_offsets = py.detach(|| found.write(columns, threads)).map_err(invalid)?;
     let mut named = arrays.named(&letters);
@@ -118,8 +118,7 @@ fn unknown(letters: &str) -> PyErr {
     ))
 }
 
-/// The arrays that are asked for, made by numpy: it has large ones in large pages, which take a
-/// fraction of the time to come by.
+/// The arrays that are asked for.
 struct Arrays<'py> {
     i: Option<PyReadwriteArray1<'py, i64>>,
     j: Option<PyReadwriteArray1<'py, i64>>,
@@ -129,14 +128,20 @@ struct Arrays<'py> {
 }
 
 impl<'py> Arrays<'py> {
-    fn new(py: Python<'py>, count: usize, wanted: Quantities) -> Self {
-        Self {
-            i: wanted.has(Quantities::I).then(|| PyArray1::zeros(py, count, false).readwrite()),
-            j: wanted.has(Quantities::J).then(|| PyArray1::zeros(py, count, false).readwrite()),
-            shifts: wanted.has(Quantities::SHIFTS).then(|| PyArray2::zeros(py, [count, 3], false).readwrite()),
-            distances: wanted.has(Quantities::DISTANCES).then(|| PyArray1::zeros(py, count, false).readwrite()),
-            vectors: wanted.has(Quantities::VECTORS).then(|| PyArray2::zeros(py, [count, 3], false).readwrite()),
+    fn new(py: Python<'py>, count: usize, wanted: Quantities) -> PyResult<Self> {
+        fn rows<T: Element>(py: Python<'_>, count: usize, is: bool) -> PyResult<Option<PyReadwriteArray1<'_, T>>> {
+            is.then(|| arrays::unwritten(py, [count]).map(|array| array.readwrite())).transpose()
         }
+        fn triples<T: Element>(py: Python<'_>, count: usize, is: bool) -> PyResult<Option<PyReadwriteArray2<'_, T>>> {
+            is.then(|| arrays::unwritten(py, [count, 3]).map(|array| array.readwrite())).transpose()
+        }
+        Ok(Self {
+            i: rows(py, count, wanted.has(Quantities::I))?,
+            j: rows(py, count, wanted.has(Quantities::J))?,
+            shifts: triples(py, count, wanted.has(Quantities::SHIFTS))?,
+            distances: rows(py, count, wanted.has(Quantities::DISTANCES))?,
+            vectors: triples(py, count, wanted.has(Quantities::VECTORS))?,
+        })
     }
 
     fn columns(&mut self) -> PyResult<Columns<'_>> {
