@@ -1,5 +1,8 @@
 //! What a list consists of, and where it is written.
 
+use std::ops::Range;
+
+use super::half::Entry;
 use super::too_large;
 use crate::cell::Vec3;
 use crate::error::Result;
@@ -83,7 +86,30 @@ impl<'a> Columns<'a> {
         }
     }
 
-    /// Writes all but the first atom, which is the same for a whole row, and the vector.
+    /// Writes the first atom of a whole row, and its last pairs, all but their vectors.
+    pub(super) fn put_row(&mut self, base: usize, i: usize, row: Range<usize>, last: &[Entry]) {
+        let own = row.end - last.len()..row.end;
+        if let Some(column) = &mut self.i {
+            column[row].fill((base + i) as i64);
+        }
+        if let Some(column) = &mut self.j {
+            for (place, entry) in column[own.clone()].iter_mut().zip(last) {
+                *place = (base + entry.j as usize) as i64;
+            }
+        }
+        if let Some(column) = &mut self.shifts {
+            for (place, entry) in column[own.clone()].iter_mut().zip(last) {
+                *place = entry.shift;
+            }
+        }
+        if let Some(column) = &mut self.distances {
+            for (place, entry) in column[own].iter_mut().zip(last) {
+                *place = entry.distance;
+            }
+        }
+    }
+
+    /// Writes a pair, all but its first atom and vector.
     #[inline]
     pub(super) fn put(&mut self, place: usize, j: usize, shift: [i32; 3], distance: f64) {
         if let Some(column) = &mut self.j {

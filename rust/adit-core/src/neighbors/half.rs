@@ -121,21 +121,13 @@ impl Half {
         let mut first = 0;
         for (i, &end) in self.ends.iter().enumerate() {
             let row = &self.entries[first..end];
-            let own = starts[i + 1] - row.len();
-            if let Some(column) = &mut columns.i {
-                column[starts[i]..starts[i + 1]].fill((base + i) as i64);
-            }
-            for (k, entry) in row.iter().enumerate() {
-                columns.put(own + k, base + entry.j as usize, entry.shift, entry.distance);
-            }
+            columns.put_row(base, i, starts[i]..starts[i + 1], row);
             if !self.once {
-                // Images of one atom are in the order of their shifts; their mirror images, too.
-                for images in row.chunk_by(|a, b| a.j == b.j) {
-                    let place = &mut next[images[0].j as usize];
-                    for (k, entry) in images.iter().rev().enumerate() {
-                        columns.put(*place + k, base + i, entry.shift.map(i32::wrapping_neg), entry.distance);
-                    }
-                    *place += images.len();
+                // Backwards: so the mirror images of one atom's images are in the order of their shifts.
+                for entry in row.iter().rev() {
+                    let place = &mut next[entry.j as usize];
+                    columns.put(*place, base + i, entry.shift.map(i32::wrapping_neg), entry.distance);
+                    *place += 1;
                 }
             }
             first = end;
@@ -153,15 +145,10 @@ impl Half {
             let (row, vectors) = (&self.entries[first..end], &self.vectors[first..end]);
             column[starts[i + 1] - row.len()..starts[i + 1]].copy_from_slice(vectors);
             if !self.once {
-                let mut vectors = vectors;
-                for images in row.chunk_by(|a, b| a.j == b.j) {
-                    let (mine, others) = vectors.split_at(images.len());
-                    let place = &mut next[images[0].j as usize];
-                    for (k, vector) in mine.iter().rev().enumerate() {
-                        column[*place + k] = vector.map(|x| -x);
-                    }
-                    *place += images.len();
-                    vectors = others;
+                for (entry, vector) in row.iter().zip(vectors).rev() {
+                    let place = &mut next[entry.j as usize];
+                    column[*place] = vector.map(|x| -x);
+                    *place += 1;
                 }
             }
             first = end;
