@@ -15,7 +15,6 @@ import argparse
 import gc
 import time
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -160,7 +159,7 @@ def main(words: list[str] | None = None) -> None:
 
     select(options.baselines)
     generator = Generator.from_pretrained(options.weights, device=options.device, threads=options.threads)
-    bf16 = not isinstance(generator._precision(), nullcontext)
+    bf16 = generator.denoiser.dtype == torch.bfloat16
     usual = 16 if generator.device.type == "cpu" else 256
     batch = 2 if options.quick else options.batch or usual
     bench = Bench(device=generator.device, bf16=bf16, batch=batch, repeats=options.repeats, search=not options.quick)

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from adit.config import DiTConfig, VAEConfig
 from adit.convert import write
-from adit.flow.guidance import guided
+from adit.flow.guidance import guidance_labels, guided
 from adit.generate import Generator
 from adit.models.dit import CRYSTAL as CRYSTAL_LABEL
 from adit.models.dit import MOLECULE as MOLECULE_LABEL
-from adit.models.dit import NULL, DiT
+from adit.models.dit import NULL, DiT, Modulations
 from adit.models.vae import Decoder
 from adit.weights import SamplingDefaults
 from baselines.common import Baseline, Draw
@@ -41,8 +41,15 @@ class OurDiT(Baseline):
 
     def forward(self, latents: Tensor) -> Tensor:
         """Latents (B, N, L) to predicted clean latents."""
-        label = torch.tensor([_LABELS[self.system]], device=latents.device)
-        return guided(self.dit, label, NULL, self.scale)(latents, 0.5)
+        labels = guidance_labels(_LABELS[self.system], NULL, self.scale)
+        label_R, time_R = torch.tensor(labels, device=latents.device), torch.full((len(labels),), 0.5)
+        blocks, final = self.dit.modulations(time_R.to(latents.device), label_R)
+
+        def network(x: Tensor, time: float, guess: Tensor) -> list[Tensor]:
+            rows = (slice(c, c + 1) for c in range(len(labels)))
+            return [self.dit.denoise(x, guess, Modulations(blocks[:, row], final[row])) for row in rows]
+
+        return guided(network, self.scale)(latents, 0.5)
 
     def inputs(self, sizes: Tensor, seed: int = 0) -> dict[str, Tensor | None]:
         shape = (len(sizes), int(sizes.max()), self.dit.config.latent_dim)

@@ -5,18 +5,22 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import nullcontext
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from adit.errors import BackendUnavailableError, InvalidInputError
-from adit.flow.guidance import guided
+from adit.flow.guidance import Network, guidance_labels, guided
 from adit.flow.solver import SOLVERS, integrate, time_grid
+from adit.models.denoiser import Denoiser, Schedule
 from adit.models.dit import CRYSTAL, MOLECULE, NULL
 from adit.models.vae import Decoded
+from adit.ops.dispatch import Impl, kernels
+from adit.ops.packing import Packing
 from adit.system import AtomicSystem
 from adit.weights.store import Pretrained, SamplingDefaults, load_pretrained
 
@@ -26,6 +30,44 @@ if TYPE_CHECKING:
 SYSTEMS = ("molecule", "crystal")
 DEFAULT_WEIGHTS = "joint-tiny"
 _BLOCK_ON_CPU, _BLOCK_ON_GPU = 512, 8192
+_GROUP_ON_CPU = 64  # systems of one size that a thread takes at a time
+_LABELS = {"molecule": MOLECULE, "crystal": CRYSTAL}
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Samples of one size, and the stream of random numbers of each."""
+
+    size: int
+    indices: list[int]
+    streams: list[np.random.Generator]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What is the same for all samples of a call of `Generator.stream`."""
+
+    system: str
+    seed: int
+    settings: SamplingDefaults
+    sizes: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+    schedule: Schedule
+
+    def groups(self, indices: range, largest: int | None) -> list[_Group]:
+        """The samples by size, in groups of at most `largest`."""
+        of_size: dict[int, list[tuple[int, np.random.Generator]]] = {}
+        for index in indices:
+            stream = np.random.default_rng([self.seed, SYSTEMS.index(self.system), index])
+            size = int(stream.choice(self.sizes, p=self.probabilities))
+            of_size.setdefault(size, []).append((index, stream))
+        groups = []
+        for size, members in sorted(of_size.items()):
+            step = largest or len(members)
+            for begin in range(0, len(members), step):
+                chosen, streams = zip(*members[begin : begin + step], strict=True)
+                groups.append(_Group(size, list(chosen), list(streams)))
+        return groups
 
 
 class Generator:
@@ -36,7 +78,9 @@ class Generator:
     its coordinates are the same to the last bit; else they differ by what rounding makes of them.
     """
 
-    def __init__(self, weights: Pretrained, device: str = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self, weights: Pretrained, device: str = "auto", threads: int | None = None, impl: Impl = "auto"
+    ) -> None:
         """See `from_pretrained`."""
         if threads is not None:
             if threads < 1:
@@ -45,18 +89,33 @@ class Generator:
         self.weights = weights
         self.device = choose_device(device)
         self.model = weights.model.to(self.device).eval()
+        self.denoiser = Denoiser(self.model.dit, half_precision(self.device))
+        self.denoiser.dit.impl = impl
+        self._packs  # noqa: B018  impl="triton" that cannot run is refused here
 
     @classmethod
     def from_pretrained(
-        cls, weights: str | os.PathLike[str] = DEFAULT_WEIGHTS, *, device: str = "auto", threads: int | None = None
+        cls,
+        weights: str | os.PathLike[str] = DEFAULT_WEIGHTS,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        impl: Impl = "auto",
     ) -> Generator:
-        """Weights by name (built in) or folder; `device` is "auto", "cpu", "cuda", "cuda:1", ...
+        """Weights by name (built in) or folder.
+
+        Args:
+            weights: a name or a folder.
+            device: "auto", "cpu", "cuda", "cuda:1", ...
+            threads: of the CPU.
+            impl: of the network's blocks: "triton" for the kernels of `adit-kernels`, "reference" for plain
+                torch, "auto" for the kernels where they can run.
 
         Raises:
             CheckpointError: unknown, missing or damaged weights.
-            BackendUnavailableError: the device is not there.
+            BackendUnavailableError: the device is not there, or impl="triton" cannot run on it.
         """
-        return cls(load_pretrained(weights), device, threads)
+        return cls(load_pretrained(weights), device, threads, impl)
 
     @property
     def defaults(self) -> Mapping[str, SamplingDefaults]:
@@ -119,82 +178,93 @@ class Generator:
                 f"the weights {self.weights.name!r} were not trained for {system!r}; known: {known}"
             )
         counts = atom_distribution(self.weights.atom_counts[system], atoms)
-        return self._blocks(n, system, start, seed, settings, block, counts, progress)
+        with torch.inference_mode():
+            labels = guidance_labels(_LABELS[system], NULL, settings.cfg)
+            schedule = self.denoiser.schedule(time_grid(settings.steps)[:-1], labels)
+        return self._blocks(_Run(system, seed, settings, *counts, schedule), n, start, block, progress)
 
     def _blocks(
-        self,
-        n: int | None,
-        system: str,
-        start: int,
-        seed: int,
-        settings: SamplingDefaults,
-        block: int,
-        counts: tuple[NDArray[np.int64], NDArray[np.float64]],
-        progress: Callable[[int], None] | None,
+        self, run: _Run, n: int | None, start: int, block: int, progress: Callable[[int], None] | None
     ) -> Iterator[list[AtomicSystem]]:
         while n is None or start < n:
             indices = range(start, start + block if n is None else min(n, start + block))
-            yield self._block(indices, system, seed, settings, counts, progress)
+            yield self._block(run, indices, progress)
             start += block
 
-    @torch.inference_mode()
-    def _block(
-        self,
-        indices: range,
-        system: str,
-        seed: int,
-        settings: SamplingDefaults,
-        counts: tuple[NDArray[np.int64], NDArray[np.float64]],
-        progress: Callable[[int], None] | None,
-    ) -> list[AtomicSystem]:
-        """One block: groups of one size, each integrated and decoded together."""
-        values, probabilities = counts
-        streams = [np.random.default_rng([seed, SYSTEMS.index(system), k]) for k in indices]
-        sizes = np.array([rng.choice(values, p=probabilities) for rng in streams])
-        out: list[AtomicSystem | None] = [None] * len(indices)
-        for size in np.unique(sizes):
-            members = np.flatnonzero(sizes == size)
-            made_group = self._group([streams[k] for k in members], int(size), system, settings)
-            for k, made in zip(members, made_group, strict=True):
-                out[k] = replace(made, info={"index": indices[k], "seed": seed})
+    def _block(self, run: _Run, indices: range, progress: Callable[[int], None] | None) -> list[AtomicSystem]:
+        groups = run.groups(indices, None if self._packs else _GROUP_ON_CPU)
+        out: dict[int, AtomicSystem] = {}
+        for group, systems in self._together(run, groups) if self._packs else self._apart(run, groups):
+            for index, system in zip(group.indices, systems, strict=True):
+                out[index] = replace(system, info={"index": index, "seed": run.seed})
             if progress is not None:
-                progress(len(members))
-        return [item for item in out if item is not None]
+                progress(len(systems))
+        return [out[index] for index in indices]
 
-    def _group(
-        self, streams: list[np.random.Generator], size: int, system: str, settings: SamplingDefaults
-    ) -> list[AtomicSystem]:
-        """Systems of one size, the noise of each from its own stream."""
-        draws = settings.steps if settings.solver == "ancestral" else 1
-        drawn = [stream.standard_normal((draws, size, self._latent_dim), np.float32) for stream in streams]
-        noises = iter(torch.from_numpy(np.stack(drawn, axis=1)).to(self.device))
-        count = len(streams)
-        periodic = torch.full((count,), system == "crystal", device=self.device)
-        label = torch.tensor([CRYSTAL if system == "crystal" else MOLECULE], device=self.device)
-        model = self.model
-        with self._precision():
-            predict = guided(model.dit, label, NULL, settings.cfg)
-            latents = integrate(
-                predict, next(noises), time_grid(settings.steps), settings.solver, lambda _: next(noises)
-            )
+    @torch.inference_mode()
+    def _together(self, run: _Run, groups: list[_Group]) -> Iterator[tuple[_Group, list[AtomicSystem]]]:
+        """All groups in one packed batch."""
+        packing = Packing.from_lengths([group.size for group in groups for _ in group.indices], self.device)
+        noise = torch.cat([self._noise(run, group).flatten(1, 2) for group in groups], 1)[:, None]
+        network = run.schedule.packed(packing, graph=self.device.type == "cuda")
+        latents = self._integrate(run, network, noise)[0]
+        parts = torch.split(latents, [group.size * len(group.indices) for group in groups])
+        for group, part in zip(groups, parts, strict=True):
+            yield group, self._decode(run, part.view(-1, group.size, part.shape[-1]))
+
+    def _apart(self, run: _Run, groups: list[_Group]) -> Iterator[tuple[_Group, list[AtomicSystem]]]:
+        """Each group by itself; on a CPU by a thread of its own, since its products are too small to share."""
+        threads = torch.get_num_threads()
+        workers = threads if self.device.type == "cpu" else 1
+        largest_first = sorted(groups, key=lambda group: -group.size * len(group.indices))
+        pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,))
+        try:
+            futures = {pool.submit(self._alone, run, group): group for group in largest_first}
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(threads)
+
+    @torch.inference_mode()
+    def _alone(self, run: _Run, group: _Group) -> list[AtomicSystem]:
+        return self._decode(run, self._integrate(run, run.schedule.of_one_size, self._noise(run, group)))
+
+    def _noise(self, run: _Run, group: _Group) -> Tensor:
+        """(draws, B, size, latent dimensions), each system's from its own stream."""
+        draws = run.settings.steps if run.settings.solver == "ancestral" else 1
+        shape = (draws, group.size, self.model.latent_mean.shape[0])
+        drawn = np.stack([stream.standard_normal(shape, np.float32) for stream in group.streams], axis=1)
+        return torch.from_numpy(drawn).to(self.device)
+
+    def _integrate(self, run: _Run, network: Network, noise: Tensor) -> Tensor:
+        draws, settings = iter(noise), run.settings
+        predict, grid = guided(network, settings.cfg), time_grid(settings.steps)
+        latents = integrate(predict, next(draws), grid, settings.solver, lambda _: next(draws))
         if not latents.isfinite().all():
             raise InvalidInputError(
                 f"the samples ran to infinity with steps={settings.steps}, solver={settings.solver!r}, "
                 f"cfg={settings.cfg}; choose a smaller `cfg` (1 to 4 is usual) or the defaults of the weights"
             )
-        # in float32: bfloat16 would round coordinates to 0.01 Angstrom and a cell's angles to 0.2 degrees
+        return latents
+
+    def _decode(self, run: _Run, latents: Tensor) -> list[AtomicSystem]:
+        """In float32: bfloat16 would round coordinates to 0.01 Angstrom and a cell's angles to 0.2 degrees."""
+        model = self.model
+        periodic = torch.full((len(latents),), run.system == "crystal", device=self.device)
         decoded = Decoded(*model.decoder(latents * model.latent_std + model.latent_mean, periodic))
         return decoded.to_systems(periodic)
 
     @property
-    def _latent_dim(self) -> int:
-        return self.model.latent_mean.shape[0]
+    def _packs(self) -> bool:
+        """Whether systems of different sizes go through the network together, which needs the packed kernels."""
+        return kernels(self.denoiser.dit.impl, self.model.latent_mean, self.denoiser.dit.limit) is not None
 
-    def _precision(self) -> Any:
-        """bfloat16 matrix products where the hardware has them; all else stays float32."""
-        if self.device.type == "cuda" or (self.device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()):
-            return torch.autocast(self.device.type, torch.bfloat16)
-        return nullcontext()
+
+def half_precision(device: torch.device) -> torch.dtype:
+    """bfloat16 where the hardware multiplies it, else float32."""
+    fast = device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
+    return torch.bfloat16 if fast else torch.float32
 
 
 def atom_distribution(

@@ -152,7 +152,7 @@ def test_an_untrained_dit_says_zero() -> None:
 
     x, t, label = inputs()
     assert not run_dit(DiT(DiTConfig(width=32, heads=2, layers=2, latent_dim=4)), x, t, label).any()
-    assert not FinalLayer(8, 3)(torch.randn(1, 2, 8), torch.randn(1, 1, 8)).any()
+    assert not FinalLayer(8, 3)(torch.randn(1, 2, 8), torch.randn(1, 2, 8)).any()
 
 
 def test_self_conditioning_under_autocast_does_not_cost_the_gradient() -> None:

@@ -84,7 +84,7 @@ def test_a_stack_of_blocks_is_that_of_the_models() -> None:
     for s, part in enumerate(x.split(lengths)):
         y = part[None]
         for block in blocks:
-            y = block(y, condition[s, None, None])
+            y = block(y, block.modulation(condition[s, None]).unflatten(-1, (6, -1)))
         torch.testing.assert_close(out[packing.system == s], y[0], rtol=1e-4, atol=1e-5)
 
 

@@ -1,9 +1,12 @@
 """The Diffusion Transformer over latents.
 
-Shape suffixes: B systems, N atoms in each, D width, L latent dimensions.
+Shape suffixes: B systems, N atoms in each, T tokens of packed systems, R rows of modulation, D width,
+L latent dimensions.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +14,10 @@ from torch import Tensor, nn
 
 from adit.config import DiTConfig
 from adit.models.layers import DiTBlock, FinalLayer, sinusoidal_embedding
+from adit.ops.adaln import adaln
+from adit.ops.block import dit_stack
+from adit.ops.dispatch import Impl, kernels
+from adit.ops.packing import Packing
 
 MOLECULE, CRYSTAL, NULL = 0, 1, 2
 """Labels of the condition: what the system is, or nothing (for classifier-free guidance)."""
@@ -18,12 +25,29 @@ MOLECULE, CRYSTAL, NULL = 0, 1, 2
 _TIME_FEATURES = 256
 
 
+class Modulations(NamedTuple):
+    """What AdaLN does for each of R conditions (a time and a label).
+
+    Attributes:
+        blocks: (layers, R, 6, D), as `DiTBlock.forward` takes.
+        final: (R, 2, D), as `FinalLayer.forward` takes.
+    """
+
+    blocks: Tensor
+    final: Tensor
+
+
 class DiT(nn.Module):
-    """AdaLN-zero Transformer (Peebles & Xie 2023) that predicts clean latents from noisy ones."""
+    """AdaLN-zero Transformer (Peebles & Xie 2023) that predicts clean latents from noisy ones.
+
+    Attributes:
+        impl: which implementation its blocks run on, see `adit.ops.dispatch.kernels`.
+    """
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
         self.config = config
+        self.impl: Impl = "auto"
         width = config.width
         self.latent = nn.Linear(2 * config.latent_dim, width)
         self.time = nn.Sequential(nn.Linear(_TIME_FEATURES, width), nn.SiLU(), nn.Linear(width, width))
@@ -41,12 +65,61 @@ class DiT(nn.Module):
             label_B: MOLECULE, CRYSTAL or NULL; like `t_B`.
             self_condition_BNL: an earlier prediction of the clean latents; zeros for none.
         """
+        return self.denoise(x_BNL, self_condition_BNL, self.modulations(t_B, label_B))
+
+    def modulations(self, t_R: Tensor, label_R: Tensor) -> Modulations:
+        """Of R times and labels; the rest of the network depends on the condition through these alone."""
+        condition = self.time(sinusoidal_embedding(1000 * t_R, _TIME_FEATURES)) + self.label(label_R)
+        condition_RD = F.silu(condition)
+        blocks = [block.modulation(condition_RD).unflatten(-1, (6, -1)) for block in self._layers]
+        return Modulations(torch.stack(blocks), self.final.modulation(condition_RD).unflatten(-1, (2, -1)))
+
+    def denoise(self, x_BNL: Tensor, self_condition_BNL: Tensor, modulations: Modulations) -> Tensor:
+        """The raw prediction (B, N, L), float32, with one row of modulations for each system or for all."""
         index = torch.arange(x_BNL.shape[1], device=x_BNL.device)
-        condition = self.time(sinusoidal_embedding(1000 * t_B, _TIME_FEATURES)) + self.label(label_B)
-        condition_B1D = F.silu(condition)[:, None]
-        x_BND = self.latent(torch.cat([x_BNL, self_condition_BNL], -1))
-        x_BND = x_BND + sinusoidal_embedding(index, x_BND.shape[-1])
-        for block in self.blocks:
-            x_BND = block(x_BND, condition_B1D)
-        out: Tensor = self.final(x_BND, condition_B1D)
+        x_BND = self._embed(x_BNL, self_condition_BNL, index)
+        if kernels(self.impl, x_BND, self.limit) is not None:
+            count, atoms, _ = x_BND.shape
+            packing = Packing.uniform(count, atoms, x_BND.device)
+            rows = None if len(modulations.final) == count else packing.offsets.new_zeros(count)
+            return self._packed(x_BND.flatten(0, 1), modulations, packing, rows).view(count, atoms, -1)
+        for block, modulation in zip(self.blocks, modulations.blocks, strict=True):
+            x_BND = block(x_BND, modulation)
+        out: Tensor = self.final(x_BND, modulations.final)
+        return out.float()
+
+    def denoise_packed(
+        self, x_TL: Tensor, self_condition_TL: Tensor, modulations: Modulations, packing: Packing, rows_B: Tensor
+    ) -> Tensor:
+        """The raw prediction (T, L), float32, of packed systems; system b takes the modulations of row `rows_B[b]`.
+
+        Raises:
+            BackendUnavailableError: `impl` is "triton" and it cannot run.
+        """
+        return self._packed(self._embed(x_TL, self_condition_TL, packing.index), modulations, packing, rows_B)
+
+    def _embed(self, x: Tensor, self_condition: Tensor, index: Tensor) -> Tensor:
+        out: Tensor = self.latent(torch.cat([x, self_condition], -1))
+        return out + sinusoidal_embedding(index, out.shape[-1])
+
+    @property
+    def _layers(self) -> list[DiTBlock]:
+        return [block for block in self.blocks if isinstance(block, DiTBlock)]
+
+    @property
+    def limit(self) -> str | None:
+        """Why the kernels cannot take this network; None if they can."""
+        size = self.config.width // self.config.heads
+        return None if size in (32, 64) else f"the kernels take heads of 32 and 64, not {size}"
+
+    def _packed(self, x_TD: Tensor, modulations: Modulations, packing: Packing, rows_B: Tensor | None) -> Tensor:
+        device, config = x_TD.device.type, self.config
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        weights = [block.weights(dtype) for block in self._layers]
+        x_TD = dit_stack(
+            x_TD, modulations.blocks, weights, packing, config.heads,
+            qk_norm=config.qk_norm, rows_S=rows_B, impl=self.impl,
+        )  # fmt: skip
+        shift_RD, scale_RD = modulations.final.unbind(1)
+        out: Tensor = self.final.linear(adaln(x_TD, scale_RD, shift_RD, packing, rows_B, impl=self.impl))
         return out.float()

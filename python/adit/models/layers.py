@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adit.ops.attention import attention
+from adit.ops.block import BlockWeights
 
 
 def sinusoidal_embedding(values: Tensor, width: int, max_period: float = 10_000.0) -> Tensor:
@@ -96,11 +97,22 @@ class DiTBlock(nn.Module):
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
 
-    def forward(self, x_BND: Tensor, condition_B1D: Tensor) -> Tensor:
-        shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = self.modulation(condition_B1D).chunk(6, -1)
-        x_BND = x_BND + gate_a * self.attention(modulate(x_BND, shift_a, scale_a))
-        out: Tensor = x_BND + gate_f * self.feed_forward(modulate(x_BND, shift_f, scale_f))
+    def forward(self, x_BND: Tensor, modulation_B6D: Tensor) -> Tensor:
+        """The residual stream, wider than the weights if they are in half precision.
+
+        `modulation_B6D` is `self.modulation` of the condition, (B, 6, D) or (1, 6, D): shift, scale and gate
+        of the attention half, then of the feed-forward half.
+        """
+        shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = modulation_B6D[:, :, None].unbind(1)
+        dtype = self.attention.qkv.weight.dtype
+        x_BND = x_BND + gate_a * self.attention(modulate(x_BND, shift_a, scale_a).to(dtype))
+        out: Tensor = x_BND + gate_f * self.feed_forward(modulate(x_BND, shift_f, scale_f).to(dtype))
         return out
+
+    def weights(self, dtype: torch.dtype | None = None) -> BlockWeights:
+        """For `adit.ops.block.dit_stack`, in `dtype` or their own."""
+        layers = (self.attention.qkv, self.attention.out, self.feed_forward.up, self.feed_forward.down)
+        return BlockWeights(*(part.to(dtype) for layer in layers for part in (layer.weight, layer.bias)))
 
 
 class FinalLayer(nn.Module):
@@ -114,7 +126,8 @@ class FinalLayer(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, x_BND: Tensor, condition_B1D: Tensor) -> Tensor:
-        shift, scale = self.modulation(condition_B1D).chunk(2, -1)
+    def forward(self, x_BND: Tensor, modulation_B2D: Tensor) -> Tensor:
+        """(B, N, out). `modulation_B2D` is `self.modulation` of the condition, (B, 2, D) or (1, 2, D)."""
+        shift, scale = modulation_B2D[:, :, None].unbind(1)
         out: Tensor = self.linear(modulate(x_BND, shift, scale))
         return out

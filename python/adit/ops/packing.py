@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from adit.errors import InvalidInputError
@@ -29,7 +31,10 @@ class Packing:
 
     @classmethod
     def from_lengths(
-        cls, lengths: Sequence[int] | Tensor, device: torch.device | str = "cpu", max_length: int | None = None
+        cls,
+        lengths: Sequence[int] | NDArray[np.int64] | Tensor,
+        device: torch.device | str = "cpu",
+        max_length: int | None = None,
     ) -> Packing:
         """Of systems of these lengths, some possibly 0; `max_length` is the greatest of them unless it is given.
 
@@ -45,6 +50,25 @@ class Packing:
         system = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
         return cls(torch.from_numpy(offsets).to(device), torch.from_numpy(system).to(device), bound)
 
+    @classmethod
+    def uniform(cls, systems: int, length: int, device: torch.device | str = "cpu") -> Packing:
+        """Of `systems` systems of one length. Kept, so that training makes it once per shape."""
+        return _uniform(systems, length, str(device))
+
+    def repeat(self, times: int) -> Packing:
+        """The same systems `times` times, one copy after another."""
+        tokens, systems = self.system.shape[0], self.systems
+        offsets = [self.offsets[:-1] + copy * tokens for copy in range(times)]
+        system = [self.system + copy * systems for copy in range(times)]
+        end = self.offsets[-1:] + (times - 1) * tokens
+        return Packing(torch.cat([*offsets, end]), torch.cat(system), self.max_length)
+
+    @property
+    def index(self) -> Tensor:
+        """(T,) the place of each token in its system, from 0."""
+        tokens = torch.arange(self.system.shape[0], device=self.system.device)
+        return tokens - self.offsets[self.system.long()]
+
     @property
     def systems(self) -> int:
         """How many systems there are, empty ones included."""
@@ -58,3 +82,9 @@ class Packing:
             )
         if tokens.device != self.offsets.device:
             raise InvalidInputError(f"`{name}` is on {tokens.device} and its packing on {self.offsets.device}")
+
+
+@lru_cache(maxsize=256)
+def _uniform(systems: int, length: int, device: str) -> Packing:
+    with torch.inference_mode(False):  # a tensor made in inference mode could not be used in training
+        return Packing.from_lengths(np.full(systems, length), device, max(length, 1))
