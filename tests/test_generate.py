@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
@@ -15,7 +16,7 @@ from scipy import stats
 from adit.config import DiTConfig, VAEConfig
 from adit.errors import AditError, BackendUnavailableError, CheckpointError, InvalidInputError
 from adit.flow.solver import SOLVERS
-from adit.generate import Generator, atom_distribution
+from adit.generate import Generator, atom_distribution, one_ahead
 from adit.models.denoiser import Denoiser
 from adit.system import AtomicSystem
 from adit.weights import Pretrained, SamplingDefaults, save_pretrained
@@ -108,6 +109,27 @@ def test_packed_blocks_hold_the_same_systems(system: str, solver: str) -> None:
         each.denoiser = Denoiser(each.model.dit)  # in float32
     options = {"system": system, "seed": 3, "batch_size": 8, "solver": solver}
     assert close(apart.sample(12, **options), packed.sample(12, **options), tolerance=1e-3)
+
+
+def test_one_ahead_keeps_order_and_errors_and_works_ahead() -> None:
+    made: list[int] = []
+    asked = threading.Event()
+
+    def items() -> Iterator[int]:
+        for k in range(3):
+            made.append(k)
+            if k == 1:
+                asked.set()
+            yield k
+        raise InvalidInputError("the fourth")
+
+    ahead = one_ahead(items())
+    assert next(ahead) == 0
+    assert asked.wait(10) and made[:2] == [0, 1]
+    assert [next(ahead), next(ahead)] == [1, 2]
+    with pytest.raises(InvalidInputError, match="fourth"):
+        next(ahead)
+    assert list(one_ahead(iter([]))) == []
 
 
 @pytest.mark.parametrize("solver", ["dpm++", "ancestral"])

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -31,6 +31,8 @@ SYSTEMS = ("molecule", "crystal")
 DEFAULT_WEIGHTS = "joint-tiny"
 _BLOCK_ON_CPU, _BLOCK_ON_GPU = 512, 8192
 _GROUP_ON_CPU = 64  # systems of one size that a thread takes at a time
+_Item = TypeVar("_Item")
+_END = object()
 _LABELS = {"molecule": MOLECULE, "crystal": CRYSTAL}
 
 
@@ -181,7 +183,8 @@ class Generator:
         with torch.inference_mode():
             labels = guidance_labels(_LABELS[system], NULL, settings.cfg)
             schedule = self.denoiser.schedule(time_grid(settings.steps)[:-1], labels)
-        return self._blocks(_Run(system, seed, settings, *counts, schedule), n, start, block, progress)
+        blocks = self._blocks(_Run(system, seed, settings, *counts, schedule), n, start, block, progress)
+        return blocks if self.device.type == "cpu" else one_ahead(blocks)
 
     def _blocks(
         self, run: _Run, n: int | None, start: int, block: int, progress: Callable[[int], None] | None
@@ -259,6 +262,18 @@ class Generator:
     def _packs(self) -> bool:
         """Whether systems of different sizes go through the network together, which needs the packed kernels."""
         return kernels(self.denoiser.dit.impl, self.model.latent_mean, self.denoiser.dit.limit) is not None
+
+
+def one_ahead(items: Iterator[_Item]) -> Iterator[_Item]:
+    """The same items; the next is made in a thread of its own while the last is used: written, judged, ...
+
+    So the device works on while the host does. On a CPU they would only compete.
+    """
+    with ThreadPoolExecutor(1) as worker:
+        coming = worker.submit(next, items, _END)
+        while (item := coming.result()) is not _END:
+            coming = worker.submit(next, items, _END)
+            yield cast("_Item", item)
 
 
 def half_precision(device: torch.device) -> torch.dtype:
