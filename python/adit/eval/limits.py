@@ -93,15 +93,14 @@ def _limited(
     held: list[_Worker] = [_Worker(function, prepare) for _ in range(workers)]
 
     def serve_one(worker: _Worker) -> None:
-        while not stop.is_set():
-            try:
+        try:
+            while not stop.is_set():
                 index = waiting.get_nowait()
                 finished.put((index, worker.ask(tasks[index], seconds)))
-            except queue.Empty:
-                return
-            except BackendUnavailableError as error:
-                finished.put(error)
-                return
+        except queue.Empty:
+            return
+        except BackendUnavailableError as error:
+            finished.put(error)
 
     threads = [threading.Thread(target=serve_one, args=[worker], daemon=True) for worker in held]
     try:
