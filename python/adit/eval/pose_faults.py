@@ -33,7 +33,8 @@ def faults(molecule: Chem.Mol) -> dict[str, str]:
     clean = Chem.Mol(molecule)
     sane = not Chem.SanitizeMol(clean, catchErrors=True)
     pieces = len(Chem.GetMolFrags(molecule))
-    radicals = [atom.GetIdx() for atom in clean.GetAtoms() if atom.GetNumRadicalElectrons()]
+    atoms = list(clean.GetAtoms())
+    radicals = [place for place, atom in enumerate(atoms) if atom.GetNumRadicalElectrons()]
     found = {
         "mol_pred_loaded": "",
         "sanitization": problems[0].Message() if problems else "",
@@ -41,23 +42,27 @@ def faults(molecule: Chem.Mol) -> dict[str, str]:
         "all_atoms_connected": f"{pieces} pieces" if pieces > 1 else "",
         "no_radicals": f"unpaired electrons at {_names(clean, radicals)}" if radicals else "",
     }
-    if sane and clean.GetNumConformers():
+    # As there, after a first attempt that failed and left its marks, a second one may succeed.
+    if (sane or not Chem.SanitizeMol(clean, catchErrors=True)) and clean.GetNumConformers():
         points = clean.GetConformer().GetPositions()
         if np.isfinite(points).all():
-            found.update(_distance_faults(clean, points))
+            found.update(_distance_faults(clean, points, np.array([atom.GetAtomicNum() != 1 for atom in atoms])))
             for name, (patterns, flat) in _planes().items():
                 found[name] = _plane_fault(clean, points, patterns, flat)
     return found
 
 
 def _inchi_fault(molecule: Chem.Mol) -> str:
-    from rdkit import Chem
+    from rdkit.Chem import inchi
 
-    return "" if Chem.MolFromInchi(Chem.MolToInchi(molecule)) is not None else "no InChI that can be read back"
+    read: Any = inchi.MolFromInchi
+    write: Any = inchi.MolToInchi
+    return "" if read(write(molecule)) is not None else "no InChI that can be read back"
 
 
-def _distance_faults(molecule: Chem.Mol, points: NDArray[np.float64]) -> dict[str, str]:
+def _distance_faults(molecule: Chem.Mol, points: NDArray[np.float64], heavy: NDArray[np.bool_]) -> dict[str, str]:
     """Bond lengths, angles and clashes of heavy atoms; {} where RDKit has no bounds."""
+    from rdkit import Chem
     from rdkit.Chem.rdDistGeom import GetMoleculeBoundsMatrix
 
     names = ("bond_lengths", "bond_angles", "internal_steric_clash")
@@ -67,17 +72,15 @@ def _distance_faults(molecule: Chem.Mol, points: NDArray[np.float64]) -> dict[st
         bounds = GetMoleculeBoundsMatrix(molecule, **_BOUNDS)
     except (RuntimeError, ValueError):  # bounds that contradict each other; no atoms
         return {}
-    upper, lower = np.triu(bounds), np.tril(bounds).T
+    upper, lower = bounds, bounds.T.copy()  # of pairs of atoms in ascending order
     _symmetrize(molecule, lower, upper)
-    heavy = np.array([atom.GetAtomicNum() != 1 for atom in molecule.GetAtoms()])
-    bonded = np.zeros(bounds.shape, dtype=np.bool_)
-    for bond in molecule.GetBonds():
-        bonded[bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()] = bonded[bond.GetEndAtomIdx(), bond.GetBeginAtomIdx()] = True
-    pairs = np.triu(np.outer(heavy, heavy), 1)
-    angle = (bonded.astype(np.float32) @ bonded.astype(np.float32) > 0) & ~bonded & pairs
+    pairs = np.triu(heavy[:, None] & heavy, 1)
+    adjacent = Chem.GetAdjacencyMatrix(molecule)
+    bonded = (adjacent > 0) & pairs
+    angle = (adjacent @ adjacent > 0) & pairs & ~bonded
     distances = np.linalg.norm(points[:, None] - points[None], axis=-1)
     found = {}
-    for name, where in zip(names, (bonded & pairs, angle, pairs & ~bonded & ~angle), strict=True):
+    for name, where in zip(names, (bonded, angle, pairs & ~bonded & ~angle), strict=True):
         first, second = np.nonzero(where)
         found[name] = _bound_fault(name, molecule, (first, second), distances[where], lower[where], upper[where])
     return found

@@ -7,15 +7,16 @@ the same names, thresholds and verdicts. `geometry_checks` is "mol_fast", writte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from adit.bonds import to_rdkit_batch
 from adit.errors import BackendUnavailableError, InvalidInputError
-from adit.eval.limits import Outcome, limited
+from adit.eval.limits import Outcome, cores, limited
 from adit.eval.pose_faults import faults
 from adit.packing import as_system
 
@@ -41,10 +42,14 @@ CHECKS = (
 """The columns of PoseBusters' table, "mol_fast"; "mol" has one more, the energy ratio."""
 
 PASSED, FAILED, NOT_JUDGED = 1, 0, -1
+NOT_JUDGED_REASON = "not_judged"
 
 ENERGY_RATIO = 100.0
 CONFORMERS = 50
 """PoseBusters' "mol": at most 100 times the mean energy of 50 relaxed conformers, by UFF."""
+
+_MANY, _PART = 500, 100
+_PART_SECONDS, _SECONDS = 60.0, 10.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,7 +60,8 @@ class GeometryChecks:
         verdicts: (B, 11) int8, a column for each of `CHECKS`: 1 passed, 0 failed, -1 not judged (RDKit
             cannot sanitise the molecule, or knows no bounds for it).
         reasons: for each molecule, the checks that it failed with what is wrong, such as
-            {"bond_lengths": "C1-O4 1.94 A, not 1.19 to 1.25"}; atoms count from 0.
+            {"bond_lengths": "C1-O4 1.94 A, not 1.19 to 1.25"}; atoms count from 0. Under "not_judged",
+            why a molecule could not be judged at all.
     """
 
     verdicts: NDArray[np.int8]
@@ -115,7 +121,10 @@ class EnergyCheck:
 
 
 def geometry_checks(
-    molecules: Sequence[SystemLike | None], *, progress: Callable[[], object] | None = None
+    molecules: Sequence[SystemLike | None],
+    *,
+    workers: int | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> GeometryChecks:
     """PoseBusters' fast checks of each molecule.
 
@@ -131,24 +140,28 @@ def geometry_checks(
     Args:
         molecules: RDKit molecules are judged with their own bonds, others with those of `adit.bonds`;
             None stands for what could not be read or has no bonds, and fails to load.
-        progress: called after each molecule.
+        workers: processes; 0 for none. None: one for each core from 500 molecules on. In a process, a
+            molecule on which RDKit hangs (beyond 10 s) or crashes is not judged; without, nothing helps.
+        progress: called with the number of molecules that are done.
 
     Raises:
         InvalidInputError: an entry is not a molecule.
     """
     from rdkit import rdBase
 
-    verdicts = np.full((len(molecules), len(CHECKS)), NOT_JUDGED, dtype=np.int8)
-    reasons: list[dict[str, str]] = []
+    converted = as_rdkit(molecules)
+    if workers is None:
+        workers = cores() if len(converted) >= _MANY else 0
+    verdicts = np.full((len(converted), len(CHECKS)), NOT_JUDGED, dtype=np.int8)
+    reasons: list[dict[str, str]] = [{} for _ in converted]
     with rdBase.BlockLogs():
-        for row, molecule in zip(verdicts, as_rdkit(molecules), strict=True):
-            found = {"mol_pred_loaded": "no molecule"} if molecule is None else faults(molecule)
-            reasons.append({name: reason for name, reason in found.items() if reason})
+        for done, (place, found) in enumerate(_each(converted, workers), 1):
+            reasons[place] = {name: reason for name, reason in found.items() if reason}
             for column, name in enumerate(CHECKS):
                 if name in found:
-                    row[column] = FAILED if found[name] else PASSED
+                    verdicts[place, column] = FAILED if found[name] else PASSED
             if progress is not None:
-                progress()
+                progress(done)
     return GeometryChecks(verdicts, tuple(reasons))
 
 
@@ -159,12 +172,13 @@ def energy_check(
     seed: int = 0,
     limit: float = 10.0,
     workers: int | None = None,
-    progress: Callable[[], object] | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> EnergyCheck:
     """The energy ratio of a random sample by the package `posebusters`, each in a process that is killed in time.
 
     What takes longer than `limit`, has no UFF parameters or cannot be embedded is not judged: neither
-    passed nor failed, and counted.
+    passed nor failed, and counted. A known weakness of the ratio: where the relaxed energy is almost
+    zero (water), everything fails.
 
     Args:
         molecules: as for `geometry_checks`; None is never drawn.
@@ -172,7 +186,7 @@ def energy_check(
         seed: of the draw.
         limit: seconds of wall time for each molecule.
         workers: processes; None for one for each core.
-        progress: called after each molecule.
+        progress: called with the number of molecules that are done.
 
     Raises:
         InvalidInputError: an entry is not a molecule; `sample` is negative or `limit` not positive.
@@ -183,12 +197,14 @@ def energy_check(
     _posebusters()
     there = np.array([index for index, entry in enumerate(molecules) if entry is not None], dtype=np.int64)
     indices = np.sort(np.random.default_rng(seed).permutation(there)[:sample])
-    tasks = [pickled(molecule) for molecule in as_rdkit([molecules[index] for index in indices.tolist()])]
+    drawn = as_rdkit([molecules[index] for index in indices.tolist()])
+    tasks = [pickled(molecule) for molecule in drawn if molecule is not None]
     outcomes: list[Outcome[tuple[float, str]] | None] = [None] * len(tasks)
-    for place, outcome in limited(energy_ratio, tasks, limit, prepare=_posebusters, workers=workers):
+    results = limited(energy_ratio, tasks, limit, prepare=_posebusters, workers=workers)
+    for finished, (place, outcome) in enumerate(results, 1):
         outcomes[place] = outcome
         if progress is not None:
-            progress()
+            progress(finished)
     done = [outcome for outcome in outcomes if outcome is not None]
     judged = [outcome.value or (float("nan"), outcome.reason) for outcome in done]
     ratios = np.array([ratio for ratio, _ in judged], dtype=np.float64)
@@ -215,41 +231,86 @@ def as_rdkit(molecules: Sequence[SystemLike | None]) -> list[Chem.Mol | None]:
 
     found: list[Chem.Mol | None] = [entry if isinstance(entry, Chem.Mol) else None for entry in molecules]
     places = [k for k, entry in enumerate(molecules) if entry is not None and found[k] is None]
-    converted = to_rdkit_batch([as_system(molecules[k]) for k in places], stereo=False)  # type: ignore[arg-type]
+    converted = to_rdkit_batch([as_system(molecules[k]) for k in places], stereo=False)
     for place, molecule in zip(places, converted, strict=True):
         found[place] = molecule
     return found
 
 
-def pickled(molecule: Chem.Mol | None) -> bytes:
+def pickled(molecule: Chem.Mol) -> bytes:
     """For another process, in double precision; RDKit's own pickle has single."""
     from rdkit import Chem
 
     options = Chem.PropertyPickleOptions
-    return b"" if molecule is None else bytes(molecule.ToBinary(int(options.AllProps | options.CoordsAsDouble)))
+    return bytes(molecule.ToBinary(int(options.AllProps | options.CoordsAsDouble)))
+
+
+def unpickled(data: bytes) -> Chem.Mol:
+    from rdkit import Chem
+
+    read: Any = Chem.Mol  # its stub does not know bytes
+    molecule: Chem.Mol = read(data)
+    return molecule
+
+
+def faults_of(molecules: list[bytes]) -> list[dict[str, str]]:
+    """`faults` of pickled molecules."""
+    from rdkit import rdBase
+
+    with rdBase.BlockLogs():
+        return [faults(unpickled(molecule)) for molecule in molecules]
 
 
 def energy_ratio(molecule: bytes) -> tuple[float, str]:
     """PoseBusters' energy ratio of one pickled molecule, and why it failed or is NaN."""
-    import logging
-
     from posebusters.modules.energy_ratio import check_energy_ratio
-    from rdkit import Chem, rdBase
+    from rdkit import rdBase
 
     said: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    handler = _Listener(said)
     log = logging.getLogger("posebusters.modules.energy_ratio")
     log.addHandler(handler)
     try:
         with rdBase.BlockLogs():
-            result = check_energy_ratio(Chem.Mol(molecule), ENERGY_RATIO, CONFORMERS, num_threads=1)["results"]
+            result = check_energy_ratio(unpickled(molecule), ENERGY_RATIO, CONFORMERS, num_threads=1)["results"]
     finally:
         log.removeHandler(handler)
     ratio = float(result["energy_ratio"])
     if np.isfinite(ratio):
         return ratio, "" if ratio <= ENERGY_RATIO else f"energy {ratio:.3g} times that of relaxed conformers"
     return ratio, said[-1] if said else "no energy"
+
+
+def _each(molecules: list[Chem.Mol | None], workers: int) -> Iterator[tuple[int, dict[str, str]]]:
+    """The place and the faults of each molecule; of None, that it is none."""
+    there = []
+    for place, molecule in enumerate(molecules):
+        if molecule is None:
+            yield place, {"mol_pred_loaded": "no molecule"}
+        elif workers:
+            there.append((place, pickled(molecule)))
+        else:
+            yield place, faults(molecule)
+    parts = [there[begin : begin + _PART] for begin in range(0, len(there), _PART)]
+    alone: list[tuple[int, bytes]] = []
+    tasks = [[data for _, data in part] for part in parts]
+    for index, outcome in limited(faults_of, tasks, _PART_SECONDS, workers=workers):
+        if outcome.value is None:
+            alone += parts[index]
+        else:
+            yield from ((place, found) for (place, _), found in zip(parts[index], outcome.value, strict=True))
+    for index, outcome in limited(faults_of, [[data] for _, data in alone], _SECONDS, workers=workers):
+        found = outcome.value[0] if outcome.value else {"mol_pred_loaded": "", NOT_JUDGED_REASON: outcome.reason}
+        yield alone[index][0], found
+
+
+class _Listener(logging.Handler):
+    def __init__(self, said: list[str]) -> None:
+        super().__init__()
+        self.said = said
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())
 
 
 def _posebusters() -> None:
