@@ -12,7 +12,7 @@ import time
 import pytest
 
 from adit.errors import BackendUnavailableError, InvalidInputError
-from adit.eval.limits import limited
+from adit.eval.limits import limited, limited_in_parts
 
 
 def test_every_task_has_its_outcome() -> None:
@@ -36,6 +36,13 @@ def test_a_loop_in_c_that_holds_the_interpreter_is_killed() -> None:
 def test_a_crash_costs_one_task() -> None:
     found = dict(limited(os._exit, [1], 20, workers=1))
     assert found[0].reason == "its process died" and not found[0].timed_out
+
+
+def test_parts_cost_no_more_than_what_is_bad_in_them() -> None:
+    tasks = [range(3), range(10**13), range(4), range(5)]
+    found = dict(limited_in_parts(sum, tasks, 0.5, part=3, part_seconds=1.0, workers=1))
+    assert [found[place].value for place in range(4)] == [3, None, 6, 10]
+    assert [found[place].timed_out for place in range(4)] == [False, True, False, False]
 
 
 def test_what_a_library_prints_is_no_answer() -> None:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO, Generic, TypeVar
 
 from adit.errors import BackendUnavailableError, InvalidInputError
@@ -71,6 +72,38 @@ def limited(
     if not seconds > 0:
         raise InvalidInputError(f"`seconds`, the time limit of a task, must be positive; got {seconds}")
     return _limited(function, tasks, seconds, prepare, min(workers or cores(), len(tasks)))
+
+
+def limited_in_parts(
+    function: Callable[[T], R],
+    tasks: Sequence[T],
+    seconds: float,
+    *,
+    part: int = 100,
+    part_seconds: float = 60.0,
+    prepare: Callable[[], object] | None = None,
+    workers: int | None = None,
+) -> Iterator[tuple[int, Outcome[R]]]:
+    """As `limited`, for tasks of milliseconds: `part` of them are sent at once, with `part_seconds` for all.
+
+    The tasks of a part that fails are tried again one by one, each with `seconds`.
+    """
+    alone: list[int] = []
+    parts = [range(len(tasks))[begin : begin + part] for begin in range(0, len(tasks), part)]
+    messages = [[tasks[place] for place in places] for places in parts]
+    for index, outcome in limited(partial(_each, function), messages, part_seconds, prepare=prepare, workers=workers):
+        if outcome.value is None:
+            alone += parts[index]
+        else:
+            share = outcome.seconds / len(parts[index])
+            for place, value in zip(parts[index], outcome.value, strict=True):
+                yield place, Outcome(value, "", False, share)
+    again = limited(function, [tasks[place] for place in alone], seconds, prepare=prepare, workers=workers)
+    yield from ((alone[index], single) for index, single in again)
+
+
+def _each(function: Callable[[T], R], tasks: Sequence[T]) -> list[R]:
+    return [function(task) for task in tasks]
 
 
 def cores() -> int:
@@ -168,7 +201,7 @@ class _Worker:
         if kind != "done":
             self.end()
             why = "it takes too long" if expired else value if kind == "raised" else "it died"
-            raise BackendUnavailableError(f"a worker process of {self._first[0].__name__} cannot start: {why}")
+            raise BackendUnavailableError(f"a worker process cannot start: {why}")
 
     def _exchange(self, message: object, seconds: float) -> tuple[str, Any, bool]:
         """The kind of the answer ("done", "raised" or "died"), the answer, and whether time ran out."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from adit.bonds import to_rdkit_batch
 from adit.errors import BackendUnavailableError, InvalidInputError
-from adit.eval.limits import Outcome, cores, limited
+from adit.eval.limits import Outcome, cores, limited, limited_in_parts
 from adit.eval.pose_faults import faults
 from adit.packing import as_system
 
@@ -253,12 +253,12 @@ def unpickled(data: bytes) -> Chem.Mol:
     return molecule
 
 
-def faults_of(molecules: list[bytes]) -> list[dict[str, str]]:
-    """`faults` of pickled molecules."""
+def faults_of(molecule: bytes) -> dict[str, str]:
+    """`faults` of a pickled molecule."""
     from rdkit import rdBase
 
     with rdBase.BlockLogs():
-        return [faults(unpickled(molecule)) for molecule in molecules]
+        return faults(unpickled(molecule))
 
 
 def energy_ratio(molecule: bytes) -> tuple[float, str]:
@@ -291,17 +291,10 @@ def _each(molecules: list[Chem.Mol | None], workers: int) -> Iterator[tuple[int,
             there.append((place, pickled(molecule)))
         else:
             yield place, faults(molecule)
-    parts = [there[begin : begin + _PART] for begin in range(0, len(there), _PART)]
-    alone: list[tuple[int, bytes]] = []
-    tasks = [[data for _, data in part] for part in parts]
-    for index, outcome in limited(faults_of, tasks, _PART_SECONDS, workers=workers):
-        if outcome.value is None:
-            alone += parts[index]
-        else:
-            yield from ((place, found) for (place, _), found in zip(parts[index], outcome.value, strict=True))
-    for index, outcome in limited(faults_of, [[data] for _, data in alone], _SECONDS, workers=workers):
-        found = outcome.value[0] if outcome.value else {"mol_pred_loaded": "", NOT_JUDGED_REASON: outcome.reason}
-        yield alone[index][0], found
+    for index, outcome in limited_in_parts(
+        faults_of, [data for _, data in there], _SECONDS, part=_PART, part_seconds=_PART_SECONDS, workers=workers
+    ):
+        yield there[index][0], outcome.value or {"mol_pred_loaded": "", NOT_JUDGED_REASON: outcome.reason}
 
 
 class _Listener(logging.Handler):
