@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -13,7 +14,7 @@ from rdkit.Chem import AllChem
 
 import adit
 from adit.data.prepare import load
-from adit.errors import InvalidInputError
+from adit.errors import BackendUnavailableError, InvalidInputError
 from adit.eval import posebusters
 from adit.eval.posebusters import CHECKS, as_rdkit, energy_check, geometry_checks
 from adit.system import AtomicSystem
@@ -200,6 +201,12 @@ def test_the_sample_is_drawn_by_its_seed(qm9: list[AtomicSystem]) -> None:
         energy_check(qm9, -1)
     with pytest.raises(InvalidInputError, match="must be positive"):
         energy_check(qm9, 1, limit=0)
+
+
+def test_without_the_package_it_says_what_to_install(qm9: list[AtomicSystem], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "posebusters.modules.energy_ratio", None)
+    with pytest.raises(BackendUnavailableError, match=r"pip install adit\[eval\]"):
+        energy_check(qm9)
 
 
 def small(smiles: str) -> Chem.Mol:

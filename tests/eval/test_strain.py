@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from rdkit.Chem import AllChem, rdMolAlign
 from scipy.optimize import minimize
 from tblite.interface import Calculator
 
-from adit.errors import InvalidInputError
+from adit.errors import BackendUnavailableError, InvalidInputError
 from adit.eval import strain
 from adit.eval.posebusters import as_rdkit
 from adit.eval.strain import mmff_strain, superposed_rmsd, xtb_strain
@@ -120,3 +121,9 @@ def test_xtb_minds_charges_and_limits(qm9: list[AtomicSystem]) -> None:
     for wrong in ({"sample": -1}, {"steps": 0}, {"fmax": 0.0}):
         with pytest.raises(InvalidInputError):
             xtb_strain(qm9[:1], **wrong)
+
+
+def test_without_tblite_it_says_what_to_install(qm9: list[AtomicSystem], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tblite.ase", None)
+    with pytest.raises(BackendUnavailableError, match=r"pip install adit\[xtb\]"):
+        xtb_strain(qm9)

@@ -12,6 +12,7 @@ the cut-off is the reference's own: each reference crystal owns the ball that re
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from adit.elements import SYMBOLS
 from adit.errors import InvalidInputError
 from adit.neighbors import neighbor_list_batch
 from adit.packing import Packed, pack_crystals
@@ -36,6 +38,8 @@ MOST = 10_000
 _RADII = np.linspace(0.5, 2.2, 35)  # in units of the cube root of the volume per atom
 _CHUNK = 4096
 _ROWS = 512
+_CROWD = 20_000
+_KINDS = len(SYMBOLS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,7 +79,8 @@ def neighbour_coverage(
     """Coverage and precision of crystals, by k nearest neighbours in the space of `fingerprints`.
 
     Every feature is divided by its standard deviation over the reference; composition and structure weigh
-    the same. Crystals that are not structurally valid (`adit.validity.structural`) take no part.
+    the same. Crystals that are not structurally valid (`adit.validity.structural`), or are sheets or chains
+    of atoms far from each other, with thousands of neighbours at the distances of a solid, take no part.
 
     Args:
         samples, reference: crystals.
@@ -89,8 +94,8 @@ def neighbour_coverage(
     if neighbours < 1 or most < 1:
         raise InvalidInputError(f"`neighbours` and `most` must be positive; got {neighbours} and {most}")
     ours, theirs = pack_crystals(samples), pack_crystals(reference)
-    valid = structural(ours, threads=threads)
-    used = np.flatnonzero(structural(theirs, threads=threads))
+    valid = structural(ours, threads=threads) & _compact(ours)
+    used = np.flatnonzero(structural(theirs, threads=threads) & _compact(theirs))
     used = np.sort(np.random.default_rng(seed).permutation(used)[:most])
     points = fingerprints(_subset(theirs, used), threads=threads)
     scale = _scale(points)
@@ -130,7 +135,7 @@ def fingerprints(systems: Systems | Packed, *, threads: int | None = None) -> ND
 
     Composition: least, greatest, mean and standard deviation over the atoms of period, group, Pauling's
     electronegativity and covalent radius. Structure: the logarithm of the volume per atom, v, and the mean
-    number of atoms within 35 distances from 0.5 to 2.2 v^(1/3), over that of an ideal gas.
+    number of atoms within 35 distances from 0.5 to 2.2 v^(1/3), smoothed over 0.05, over that of an ideal gas.
 
     Args:
         systems: structurally valid crystals.
@@ -168,11 +173,26 @@ def _structure(batch: Packed, threads: int | None) -> NDArray[np.float64]:
         positions=batch.positions / np.repeat(unit, sizes)[:, None], cells=batch.cells / unit[:, None, None]
     )
     distances, ends = neighbor_list_batch("d", scaled, float(_RADII[-1]), threads=threads)
-    shell = np.searchsorted(_RADII, distances, side="right")  # _RADII[shell - 1] <= d < _RADII[shell]
-    owner = np.repeat(np.arange(len(sizes)), np.diff(ends))
-    width = len(_RADII)
-    within = np.bincount(owner * width + shell, minlength=len(sizes) * width).reshape(-1, width).cumsum(1)
+    # A neighbour counts in full one step beyond its distance, in part before: no jump at any distance.
+    step = (distances - _RADII[0]) / (_RADII[1] - _RADII[0])
+    shell = np.clip(np.floor(step) + 1, 0, len(_RADII) - 1).astype(np.int64)
+    late = np.clip(step + 1 - shell, 0, 1)
+    width = len(_RADII) + 1
+    place = np.repeat(np.arange(len(sizes)), np.diff(ends)) * width + shell
+    counts = np.bincount(place, 1 - late, len(sizes) * width) + np.bincount(place + 1, late, len(sizes) * width)
+    within = counts.reshape(-1, width)[:, :-1].cumsum(1)
     return np.hstack([np.log(volume)[:, None], within / sizes[:, None] / (4 / 3 * np.pi * _RADII**3)])
+
+
+def _compact(batch: Packed) -> NDArray[np.bool_]:
+    """(B,) bool: the cell and its images make no more than some `_CROWD` neighbours of an atom."""
+    sizes = np.maximum(np.diff(batch.offsets), 1)
+    volume = np.abs(np.linalg.det(batch.cells))
+    faces = np.linalg.norm(np.cross(batch.cells[:, [1, 2, 0]], batch.cells[:, [2, 0, 1]]), axis=2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        images = 1 + 2 * _RADII[-1] * (np.cbrt(volume / sizes) / volume)[:, None] * faces
+        compact: NDArray[np.bool_] = sizes * images.prod(1) < _CROWD
+    return compact
 
 
 def _scale(points: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -221,9 +241,11 @@ def _properties() -> NDArray[np.float64]:
     from ase.data import covalent_radii
     from pymatgen.core import Element
 
-    elements = [Element.from_Z(number) for number in range(1, 101)]
+    elements = [Element.from_Z(number) for number in range(1, _KINDS)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that some have no electronegativity
+        negativities = [0.0 if np.isnan(element.X) else float(element.X) for element in elements]
     held = [[0.0] * 4]
-    held += [
-        [float(e.row), float(e.group), 0.0 if np.isnan(e.X) else float(e.X), covalent_radii[e.Z]] for e in elements
-    ]
+    for element, negativity in zip(elements, negativities, strict=True):
+        held.append([float(element.row), float(element.group), negativity, float(covalent_radii[element.Z])])
     return np.array(held)
