@@ -16,7 +16,7 @@ import adit
 from adit.data.prepare import load
 from adit.errors import BackendUnavailableError, InvalidInputError
 from adit.eval import posebusters
-from adit.eval.posebusters import CHECKS, as_rdkit, energy_check, geometry_checks
+from adit.eval.posebusters import CHECKS, as_rdkit, drawn, energy_check, geometry_checks
 from adit.system import AtomicSystem
 
 DRUGS = (
@@ -155,6 +155,10 @@ def test_nothing_of_nonsense_raises(nonsense: dict[str, AtomicSystem]) -> None:
     assert len(found.reasons) == len(nonsense)
     assert not found.passed[list(nonsense).index("60 hydrogens in one place")]
     assert not found.passed[list(nonsense).index("no atoms")]
+    far = Chem.AddHs(Chem.MolFromSmiles("c1ccccc1"))
+    AllChem.EmbedMolecule(far, randomSeed=0)
+    far.GetConformer().SetPositions(far.GetConformer().GetPositions() * 1e200)
+    assert {"bond_lengths", "aromatic_ring_flatness"} <= set(geometry_checks([far]).reasons[0])
     assert np.isnan(geometry_checks([]).rate)
     with pytest.raises(InvalidInputError, match="crystal"):
         geometry_checks([AtomicSystem([6], [[0, 0, 0]], np.eye(3))])
@@ -193,8 +197,11 @@ def test_a_molecule_that_takes_too_long_is_neither_passed_nor_failed() -> None:
 
 
 def test_the_sample_is_drawn_by_its_seed(qm9: list[AtomicSystem]) -> None:
-    drawn = [energy_check(qm9, 1, seed=seed, limit=1e-3, workers=1).indices.tolist() for seed in (0, 0, 1)]
-    assert drawn[0] == drawn[1] != drawn[2] and len(drawn[0]) == 1
+    entries = [*qm9[:20], None]
+    draws = [drawn(entries, 5, seed).tolist() for seed in (0, 0, 1)]
+    assert draws[0] == draws[1] != draws[2]
+    assert all(len(set(draw)) == 5 and draw == sorted(draw) for draw in draws)
+    assert drawn(entries, None, 0).tolist() == drawn(entries, 50, 0).tolist() == list(range(20))
     empty = energy_check([None])
     assert len(empty.indices) == 0 and np.isnan(empty.rate)
     with pytest.raises(InvalidInputError, match="must not be negative"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -61,7 +62,8 @@ def test_what_has_no_mmff_energy_says_why(qm9: list[AtomicSystem], nonsense: dic
         "no positions",
     )
     assert found.judged == 1
-    odd = mmff_strain(list(nonsense.values()), limit=5.0, workers=1)
+    odd = mmff_strain(list(nonsense.values()), workers=0)
+    assert odd.reasons[list(nonsense).index("no atoms")] == "no atoms"
     assert all(
         bool(reason) != bool(np.isfinite(energy)) for reason, energy in zip(odd.reasons, odd.energies, strict=True)
     )

@@ -78,7 +78,8 @@ def _distance_faults(molecule: Chem.Mol, points: NDArray[np.float64], heavy: NDA
     adjacent = Chem.GetAdjacencyMatrix(molecule)
     bonded = (adjacent > 0) & pairs
     angle = (adjacent @ adjacent > 0) & pairs & ~bonded
-    distances = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    with np.errstate(over="ignore"):
+        distances = np.linalg.norm(points[:, None] - points[None], axis=-1)
     found = {}
     for name, where in zip(names, (bonded, angle, pairs & ~bonded & ~angle), strict=True):
         first, second = np.nonzero(where)
@@ -130,14 +131,21 @@ def _plane_fault(molecule: Chem.Mol, points: NDArray[np.float64], patterns: tupl
     """The first group of atoms that should be flat and is not, or should not be and is."""
     for pattern in patterns:
         for match in molecule.GetSubstructMatches(_query(pattern)):
-            centred = points[list(match)] - points[list(match)].mean(axis=0)
-            normal = np.linalg.svd(centred)[2][-1]
-            height = float((centred @ normal).max())
+            height = _height(points[list(match)])
             if flat and not height <= MAX_OUT_OF_PLANE:
                 return f"{_names(molecule, match)} {height:.2f} A out of plane"
             if not flat and not height >= MIN_OUT_OF_PLANE:
                 return f"{_names(molecule, match)} flat to {height:.3f} A"
     return ""
+
+
+def _height(points: NDArray[np.float64]) -> float:
+    """The largest distance on one side of the best plane, Angstrom; infinite where the numbers overflow."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        centred = points - points.mean(axis=0)
+        if not np.isfinite((centred**2).sum()):
+            return float("inf")
+    return float((centred @ np.linalg.svd(centred)[2][-1]).max())
 
 
 @cache

@@ -192,13 +192,10 @@ def energy_check(
         InvalidInputError: an entry is not a molecule; `sample` is negative or `limit` not positive.
         BackendUnavailableError: posebusters is not installed.
     """
-    if sample < 0:
-        raise InvalidInputError(f"`sample`, the molecules to draw, must not be negative; got {sample}")
+    indices = drawn(molecules, sample, seed)
     _posebusters()
-    there = np.array([index for index, entry in enumerate(molecules) if entry is not None], dtype=np.int64)
-    indices = np.sort(np.random.default_rng(seed).permutation(there)[:sample])
-    drawn = as_rdkit([molecules[index] for index in indices.tolist()])
-    tasks = [pickled(molecule) for molecule in drawn if molecule is not None]
+    chosen = as_rdkit([molecules[index] for index in indices.tolist()])
+    tasks = [pickled(molecule) for molecule in chosen if molecule is not None]
     outcomes: list[Outcome[tuple[float, str]] | None] = [None] * len(tasks)
     results = limited(energy_ratio, tasks, limit, prepare=_posebusters, workers=workers)
     for finished, (place, outcome) in enumerate(results, 1):
@@ -219,6 +216,18 @@ def energy_check(
         limit,
         seed,
     )
+
+
+def drawn(molecules: Sequence[SystemLike | None], sample: int | None, seed: int) -> NDArray[np.int64]:
+    """(k,) int64, ascending: `sample` of the molecules that are not None, at random; all if there are no more.
+
+    Raises:
+        InvalidInputError: `sample` is negative.
+    """
+    if sample is not None and sample < 0:
+        raise InvalidInputError(f"`sample`, the molecules to draw, must not be negative; got {sample}")
+    there = np.array([index for index, entry in enumerate(molecules) if entry is not None], dtype=np.int64)
+    return np.sort(np.random.default_rng(seed).permutation(there)[:sample])
 
 
 def as_rdkit(molecules: Sequence[SystemLike | None]) -> list[Chem.Mol | None]:
@@ -290,11 +299,18 @@ def _each(molecules: list[Chem.Mol | None], workers: int) -> Iterator[tuple[int,
         elif workers:
             there.append((place, pickled(molecule)))
         else:
-            yield place, faults(molecule)
+            yield place, _faults_here(molecule)
     for index, outcome in limited_in_parts(
         faults_of, [data for _, data in there], _SECONDS, part=_PART, part_seconds=_PART_SECONDS, workers=workers
     ):
         yield there[index][0], outcome.value or {"mol_pred_loaded": "", NOT_JUDGED_REASON: outcome.reason}
+
+
+def _faults_here(molecule: Chem.Mol) -> dict[str, str]:
+    try:
+        return faults(molecule)
+    except RuntimeError as error:  # RDKit's invariants
+        return {"mol_pred_loaded": "", NOT_JUDGED_REASON: f"RuntimeError: {' '.join(str(error).split())}"}
 
 
 class _Listener(logging.Handler):

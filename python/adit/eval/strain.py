@@ -14,7 +14,7 @@ import numpy as np
 
 from adit.errors import BackendUnavailableError, InvalidInputError
 from adit.eval.limits import Outcome, cores, limited, limited_in_parts
-from adit.eval.posebusters import as_rdkit, pickled, unpickled
+from adit.eval.posebusters import as_rdkit, drawn, pickled, unpickled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -129,13 +129,10 @@ def xtb_strain(
         InvalidInputError: an entry is not a molecule; `sample` is negative, or a limit not positive.
         BackendUnavailableError: tblite is not installed.
     """
-    if sample is not None and sample < 0:
-        raise InvalidInputError(f"`sample`, the molecules to draw, must not be negative; got {sample}")
     if steps < 1 or not fmax > 0:
         raise InvalidInputError(f"`steps` and `fmax` must be positive; got {steps} and {fmax}")
     _tblite()
-    there = np.array([index for index, entry in enumerate(molecules) if entry is not None], dtype=np.int64)
-    indices = np.sort(np.random.default_rng(seed).permutation(there)[:sample]).tolist()
+    indices = drawn(molecules, sample, seed).tolist()
     tasks = [(*_atoms(molecules[index]), fmax, steps) for index in indices]
     return _gathered("GFN2-xTB", indices, limited(relax_xtb, tasks, limit, prepare=_tblite, workers=workers), progress)
 
@@ -170,18 +167,21 @@ def relax_mmff(molecule: bytes) -> _Result:
 
     found: Any = unpickled(molecule)
     with rdBase.BlockLogs():
-        if not found.GetNumConformers():
-            return _Result(reason="no positions")
+        if not found.GetNumAtoms() or not found.GetNumConformers():
+            return _Result(reason="no atoms" if not found.GetNumAtoms() else "no positions")
         if Chem.SanitizeMol(found, catchErrors=True):
             return _Result(reason="RDKit cannot sanitise it")
         types = force_fields.MMFFGetMoleculeProperties(found, mmffVariant="MMFF94")
         if types is None:
             return _Result(reason=f"MMFF94 has no parameters for {rdMolDescriptors.CalcMolFormula(found)}")
         start = found.GetConformer().GetPositions()
-        field = force_fields.MMFFGetMoleculeForceField(found, types)
-        before = field.CalcEnergy()
-        left = field.Minimize(maxIts=MMFF_ITERATIONS)
-        after = field.CalcEnergy()
+        try:
+            field = force_fields.MMFFGetMoleculeForceField(found, types)
+            before = field.CalcEnergy()
+            left = field.Minimize(maxIts=MMFF_ITERATIONS)
+            after = field.CalcEnergy()
+        except RuntimeError as error:  # RDKit's invariants
+            return _Result(reason=f"RDKit: {' '.join(str(error).split())}")
     if not np.isfinite(before - after):
         return _Result(reason="atoms lie on top of each other")
     return _Result(before - after, superposed_rmsd(start, found.GetConformer().GetPositions()), left == 0)
