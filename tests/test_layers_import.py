@@ -56,7 +56,9 @@ UPWARD = {
 }
 """The exceptions, by module and layer; each inside a function, with its reason."""
 
-HEAVY = "rdkit pymatgen ase triton plotly smact openbabel matplotlib spglib moyopy scipy pandas chgnet"
+HEAVY = (
+    "rdkit pymatgen ase triton plotly smact openbabel matplotlib spglib moyopy scipy pandas chgnet posebusters tblite"
+)
 FORBIDDEN = HEAVY.split()
 """What a module may not import when it is imported."""
 
