@@ -19,6 +19,7 @@ from adit.generate import Generator
 from adit.models.losses import reconstruction_terms
 from adit.models.vae import VAE
 from adit.system import AtomicSystem
+from adit.train.loop import Loss
 from adit.weights.store import Pretrained
 
 NOISE_LEVELS = (0.0, 0.05, 0.1, 0.2, 0.3)
@@ -130,6 +131,18 @@ def sample_figures(
             "crystal/valid_unique_novel": float((structural & compositional & first & new).mean()),
         }
     return figures
+
+
+def held_out_loss(loss: Loss, data: PackedDataset, limit: int, device: torch.device) -> float:
+    """A loss over up to `limit` held-out systems, each atom weighing the same; with the same noise each time."""
+    generator = torch.Generator(device).manual_seed(0)
+    total, atoms = 0.0, 0
+    with torch.no_grad():
+        for group in size_groups(data, limit):
+            loss_B, _ = loss(group.to(device), generator)
+            total += float(loss_B.sum()) * group.n_atoms
+            atoms += group.n_systems * group.n_atoms
+    return total / atoms
 
 
 def known_smiles(data: PackedDataset, cache: Path) -> set[str]:
