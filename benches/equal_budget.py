@@ -33,7 +33,7 @@ from baselines import report
 from baselines.common import parameter_count
 from baselines.timing import Bench
 from quality import edm
-from quality.keep import Clock, CurvePoint, curve, kept_samples, save_json, verdict
+from quality.keep import ANCESTRAL, Clock, CurvePoint, curve, generated, kept_samples, save_json, verdict
 
 MARKS = (0.1, 0.25, 0.5, 0.75, 1.0)
 VAE_SHARE = 1 / 3
@@ -161,16 +161,7 @@ def run_adit(settings: Settings, folder: Path, data: PackedDataset) -> Outcome:
     if not (weights / "config.json").exists():
         speedrun(recipe, folder, settings.device, settings.minutes, VAE_SHARE, True, settings.clock, MARKS)
     generator = Generator.from_pretrained(weights, device=str(settings.device))
-    steps = 100  # as the shipped weights
-    size = min(256, settings.n)
-
-    def block(start: int) -> list[Any]:
-        options = {"seed": settings.seed, "steps": steps, "solver": "ancestral", "cfg": 1.0, "batch_size": size}
-        return next(generator.stream(settings.n, "molecule", start=start, **options))
-
-    made, sampling = kept_samples(
-        folder / "samples", [partial(block, start) for start in range(0, settings.n, size)], settings.clock
-    )
+    made, sampling = generated(generator, settings.n, settings.seed, folder / "samples", settings.clock)
     states = [read_state(list_checkpoints(folder / stage)[-1]) for stage in ("vae", "dit")]
     configs = (recipe.vae_train, recipe.dit_train)
     seen = [molecules_seen(data, config, state["step"]) for config, state in zip(configs, states, strict=True)]
@@ -182,7 +173,7 @@ def run_adit(settings: Settings, folder: Path, data: PackedDataset) -> Outcome:
         steps=" + ".join(f"{state['step']:,}" for state in states),
         molecules_seen=" + ".join(f"{count:,}" for count in seen),
         samples=len(made),
-        evaluations=steps,
+        evaluations=ANCESTRAL.steps,
         sampling_seconds=sampling,
         **verdict(made),
     )
@@ -254,8 +245,8 @@ def markdown(outcomes: list[Outcome], settings: Settings, about: dict[str, str])
     seconds = "CPU seconds, one thread" if about["device"] == "cpu" else "wall seconds"
     measured = (
         f"Measured {about['date']} on {about['machine']}, {about['device']}, matrix products in {about['products']}, "
-        f"torch {about['torch']}, commit {about['commit']}; seed {settings.seed}; {outcomes[0].samples:,} samples of each; "
-        f"times in {seconds}: `python benches/equal_budget.py --minutes {outcomes[0].minutes:g}`."
+        f"torch {about['torch']}, commit {about['commit']}; seed {settings.seed}; {outcomes[0].samples:,} samples "
+        f"of each; times in {seconds}: `python benches/equal_budget.py --minutes {outcomes[0].minutes:g}`."
     )
     return "\n\n".join([measured, "\n".join(lines), "![learning curves](images/equal-budget.png)"])
 

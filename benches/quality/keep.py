@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,14 @@ from adit.convert import read, write
 from adit.elements import SYMBOLS
 from adit.eval.statistics import bootstrap
 from adit.eval.summary import summarise
+from adit.generate import Generator
 from adit.system import AtomicSystem
+from adit.weights import SamplingDefaults
 
 Clock = Callable[[], float]
+ANCESTRAL = SamplingDefaults(steps=100, solver="ancestral", cfg=1.0)
+"""As molecules are sampled from the shipped weights."""
+_BLOCK = 256
 
 
 def kept_samples(
@@ -37,6 +43,17 @@ def kept_samples(
         systems += read(file)
         seconds += json.loads(taken.read_text())["seconds"]
     return systems, seconds
+
+
+def generated(generator: Generator, n: int, seed: int, folder: Path, clock: Clock) -> tuple[list[AtomicSystem], float]:
+    """`n` molecules of our weights with the sampling of the shipped ones, kept in `folder`, and their seconds."""
+    size = min(_BLOCK, n)
+
+    def block(start: int) -> list[AtomicSystem]:
+        options = {"steps": ANCESTRAL.steps, "solver": ANCESTRAL.solver, "cfg": ANCESTRAL.cfg, "batch_size": size}
+        return next(generator.stream(n, "molecule", start=start, seed=seed, **options))
+
+    return kept_samples(folder, [partial(block, start) for start in range(0, n, size)], clock)
 
 
 def save_json(path: Path, values: dict[str, Any]) -> None:

@@ -80,11 +80,14 @@ class Budget:
         return self.clock() - self.begun
 
     def steps(self, done: int) -> int:
-        """The steps of the whole run at the pace of the first `done`; `done` itself when the time is over."""
+        """The steps of the whole run at the pace of the first `done`; `done` itself when the time is over.
+
+        One at least: a run always leaves a checkpoint.
+        """
         share = self.spent() / self.seconds
-        if share >= 1:
-            return done
-        return max(done + 1, int(done / share)) if done and share > 0 else NO_END
+        if done == 0 or share <= 0:
+            return NO_END
+        return done if share >= 1 else max(done + 1, int(done / share))
 
     def mark(self) -> bool:
         """Whether a mark was passed since this was last asked."""
