@@ -143,7 +143,9 @@ def recipe_of(size: str, options: argparse.Namespace, device: torch.device) -> R
         optim = replace(train.optim, warmup_steps=50, ema_decay=0.99)
         bf16 = bool(torch.cpu._is_avx512_bf16_supported())
         train = replace(train, tokens_per_step=2048, compile=False, bf16=bf16, optim=optim)
-    train = replace(train, seed=options.seed, checkpoint_every=100, validation_samples=8 if options.quick else 50)
+    train = replace(train, seed=options.seed, checkpoint_every=100, validation_samples=50)
+    if options.quick:
+        train = replace(train, tokens_per_step=256, tokens_per_group=128, validation_samples=4)
     dit = DiTConfig(width=width, heads=heads, layers=layers, latent_dim=base.dit.latent_dim, qk_norm=True)
     return replace(base, name=f"scaling-{size}", data=(options.data,), dit=dit, dit_train=train)
 
@@ -174,7 +176,7 @@ def measure(size: str, minutes: float, options: argparse.Namespace, data: Packed
     load_tensors(last / "ema.safetensors", dit)
     flop = flop_of_an_atom(dit, vae, recipe, train)
     tokens = state["step"] * recipe.dit_train.tokens_per_step
-    loss = held_out_loss(DiTLoss(dit, vae, recipe.flow), held_out, HELD_OUT, torch.device("cpu"))
+    loss = held_out_loss(DiTLoss(dit.to(device), vae.to(device), recipe.flow), held_out, HELD_OUT, device)
     weights = bundle(recipe.name, vae, dit, atom_counts(train), {}, {"molecule": ANCESTRAL})
     made, _ = generated(Generator(weights, str(device)), options.samples, options.seed, folder / "samples", clock)
     return Run(
