@@ -110,7 +110,7 @@ class Outcome:
     stable_atoms_high: float
     stable_molecules: float
     valid: float
-    connected: float
+    valid_connected: float
     unique_of_valid: float
     judge_stable_atoms: float
     judge_stable_molecules: float
@@ -232,7 +232,7 @@ def curves(name: str, folder: Path) -> list[CurvePoint]:
 
 HEADINGS = (
     "network", "parameters", "CPU minutes", "steps", "molecules seen", "evaluations", "s for the samples",
-    "stable atoms", "stable molecules", "valid", "connected", "unique of valid", "judge.py: stable atoms",
+    "stable atoms", "stable molecules", "valid", "valid, in one piece", "unique of valid", "judge.py: stable atoms",
     "stable molecules", "valid",
 )  # fmt: skip
 
@@ -242,7 +242,7 @@ def markdown(outcomes: list[Outcome], settings: Settings, about: dict[str, str])
     lines = [f"| {' | '.join(HEADINGS)} |", "|" + "---|" * len(HEADINGS)]
     for o in outcomes:
         interval = f"{percent(o.stable_atoms)} ({100 * o.stable_atoms_low:.1f} to {100 * o.stable_atoms_high:.1f})"
-        shares = (o.stable_molecules, o.valid, o.connected, o.unique_of_valid, o.judge_stable_atoms,
+        shares = (o.stable_molecules, o.valid, o.valid_connected, o.unique_of_valid, o.judge_stable_atoms,
                   o.judge_stable_molecules, o.judge_valid)  # fmt: skip
         cells = [o.name, f"{o.parameters / 1e6:.2f} M", f"{o.seconds / 60:.1f}", o.steps, f"{o.molecules_seen}",
                  f"{o.evaluations:,}", f"{o.sampling_seconds:,.0f}", interval, *map(percent, shares)]  # fmt: skip

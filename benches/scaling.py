@@ -78,7 +78,7 @@ class Run:
     stable_atoms_high: float
     stable_molecules: float
     valid: float
-    connected: float
+    valid_connected: float
     unique_of_valid: float
     judge_stable_atoms: float
     judge_stable_molecules: float
@@ -208,7 +208,7 @@ def fits(runs: list[Run]) -> dict[str, Fit | None]:
 
 HEADINGS = (
     "DiT", "parameters", "minutes", "steps", "molecules seen", "PFLOP", "held-out loss", "stable atoms",
-    "stable molecules", "valid", "connected",
+    "stable molecules", "valid", "valid, in one piece",
 )  # fmt: skip
 
 
@@ -216,7 +216,7 @@ def markdown(runs: list[Run], about: dict[str, str]) -> str:
     """The section of the docs."""
     lines = [f"| {' | '.join(HEADINGS)} |", "|" + "---|" * len(HEADINGS)]
     for run in runs:
-        shares = (run.stable_atoms, run.stable_molecules, run.valid, run.connected)
+        shares = (run.stable_atoms, run.stable_molecules, run.valid, run.valid_connected)
         cells = [run.size, f"{run.parameters / 1e6:.2f} M", f"{run.seconds / 60:.1f}", f"{run.steps:,}",
                  f"{run.molecules_seen:,}", f"{run.pflop:.3g}", f"{run.loss:.4f}",
                  *(f"{100 * share:.1f} %" for share in shares)]  # fmt: skip

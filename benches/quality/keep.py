@@ -13,6 +13,7 @@ from typing import Any
 import judge
 from adit.convert import read, write
 from adit.elements import SYMBOLS
+from adit.eval.molecules import connected
 from adit.eval.statistics import bootstrap
 from adit.eval.summary import summarise
 from adit.generate import Generator
@@ -78,7 +79,7 @@ def verdict(molecules: list[AtomicSystem]) -> dict[str, float]:
         "stable_atoms_high": high,
         "stable_molecules": found.molecule_stability,
         "valid": found.valid,
-        "connected": found.connected,
+        "valid_connected": float((summary.valid & connected(molecules)).mean()),
         "unique_of_valid": found.unique,
         "judge_stable_atoms": theirs["atom_stability"],
         "judge_stable_molecules": theirs["molecule_stability"],
