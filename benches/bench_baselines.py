@@ -32,7 +32,7 @@ from baselines.timing import GROUPED, Bench, Sizes, Timer, Way, gflop
 from baselines.workloads import Workload, workloads
 
 SAMPLES = 10_000
-OURS = 45.0
+OURS = 30.0
 """Seconds after which no more blocks of ours are measured, for each workload."""
 PLOTTED = ("EDM", "EQGAT-diff", "SemlaFlow", "TABASCO-hot", "ADiT-S")
 
