@@ -84,10 +84,10 @@ class Budget:
 
         One at least: a run always leaves a checkpoint.
         """
-        share = self.spent() / self.seconds
-        if done == 0 or share <= 0:
-            return NO_END
-        return done if share >= 1 else max(done + 1, int(done / share))
+        spent = self.spent()
+        if done and spent >= self.seconds:
+            return done
+        return max(done + 1, int(done * self.seconds / spent)) if done and spent > 0 else NO_END
 
     def mark(self) -> bool:
         """Whether a mark was passed since this was last asked."""
