@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from baselines.common import Baseline, Draw, centred, mask_of, masked, mlp
 
@@ -37,8 +38,25 @@ def pair_features(h_BNF: Tensor, *more_BNNF: Tensor) -> Tensor:
     return torch.cat([mine, theirs, *more_BNNF], -1)
 
 
+def on_pairs(network: nn.Sequential, h_BNF: Tensor, pairs_BNNF: Tensor) -> Tensor:
+    """`network(pair_features(h, pairs))` with its first layer taken apart: what it makes of an atom is made once.
+
+    The same function of the same weights for half of the arithmetic of an EGNN. Not how it was published.
+    """
+    first, width = network[0], h_BNF.shape[-1]
+    mine, theirs, pair = first.weight.split([width, width, pairs_BNNF.shape[-1]], 1)
+    own, other = functional.linear(h_BNF, mine, first.bias), functional.linear(h_BNF, theirs)
+    return network[1:](own[:, :, None] + other[:, None] + functional.linear(pairs_BNNF, pair))  # type: ignore[no-any-return]
+
+
 class EGNNLayer(nn.Module):
-    """One layer (equation 12): messages, features, coordinates."""
+    """One layer (equation 12): messages, features, coordinates.
+
+    Attributes:
+        thrifty: compute the first layers of the pairs as `on_pairs` does.
+    """
+
+    thrifty = False
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -52,13 +70,18 @@ class EGNNLayer(nn.Module):
         self, h_BNF: Tensor, x_BN3: Tensor, first_BNN1: Tensor, real_BNN1: Tensor, reach: float
     ) -> tuple[Tensor, Tensor]:
         pairs = Pairs(x_BN3)
-        features = pair_features(h_BNF, pairs.squared, first_BNN1)
-        message = self.message(features)
+        message = self.over_pairs(self.message, h_BNF, pairs.squared, first_BNN1)
         message = message * (torch.sigmoid(self.attention(message)) * real_BNN1)
         h_BNF = h_BNF + self.update(torch.cat([h_BNF, message.sum(2)], -1))
-        features = pair_features(h_BNF, pairs.squared, first_BNN1)
-        size = torch.tanh(self.shift(features)) * real_BNN1 * reach
-        return h_BNF, x_BN3 + (pairs.direction * size).sum(2)
+        size = self.shift[1](self.over_pairs(self.shift[0], h_BNF, pairs.squared, first_BNN1))
+        return h_BNF, x_BN3 + (pairs.direction * torch.tanh(size) * real_BNN1 * reach).sum(2)
+
+    def over_pairs(self, network: nn.Sequential, h_BNF: Tensor, *pairs_BNN1: Tensor) -> Tensor:
+        """A network of `pair_features`."""
+        if self.thrifty:
+            return on_pairs(network, h_BNF, torch.cat(pairs_BNN1, -1))
+        out: Tensor = network(pair_features(h_BNF, *pairs_BNN1))
+        return out
 
 
 class EGNN(nn.Module):

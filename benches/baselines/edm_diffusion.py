@@ -6,6 +6,8 @@ published. The variance exploding part of the schedule is clipped as in appendix
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -74,23 +76,29 @@ class EDMDiffusion(nn.Module):
         return error.sum(1) / (atoms * (3 + FEATURES))
 
     @torch.no_grad()
-    def sample(self, sizes: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Positions, features and mask for sizes (B,), by ancestral sampling in `steps` + 1 evaluations."""
+    def sample(
+        self, sizes: Tensor, generator: torch.Generator | None = None, evaluations: int | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Positions, features and mask for sizes (B,), by ancestral sampling.
+
+        In `steps` + 1 evaluations of the network as published, or in fewer: through evenly spaced steps.
+        """
         device = self.alpha.device
         mask = mask_of(sizes, device)
         like = torch.empty(len(sizes), int(sizes.max()), 3, device=device)
         x, h = self.noise(like, mask, generator)
-        for step in range(self.steps, 0, -1):
-            x, h = self.step_down(x, h, step, mask, generator)
+        grid = torch.linspace(self.steps, 0, evaluations or self.steps + 1, dtype=torch.float64).round().long().tolist()
+        for step, then in pairwise(grid):
+            x, h = self.step_down(x, h, step, then, mask, generator)
         alpha, sigma = self.levels(torch.zeros(1, dtype=torch.long, device=device))
         out = self.network(x, h, torch.zeros(len(x), device=device), mask)
         return (x - sigma * out["positions"]) / alpha, (h - sigma * out["types"]) / alpha, mask
 
     def step_down(
-        self, x: Tensor, h: Tensor, step: int, mask: Tensor | None, generator: torch.Generator | None
+        self, x: Tensor, h: Tensor, step: int, then: int, mask: Tensor | None, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        """From `step` to the one before (equations 3 and 8)."""
-        alpha, before = self.alpha[step], self.alpha[step - 1]
+        """From `step` to the earlier one `then` (equations 3 and 8)."""
+        alpha, before = self.alpha[step], self.alpha[then]
         ratio = alpha / before
         variance, variance_before = 1 - alpha**2, 1 - before**2
         between = variance - ratio**2 * variance_before

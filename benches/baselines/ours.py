@@ -117,14 +117,19 @@ def published_size_entry(system: str) -> Entry:
     )
 
 
-def end_to_end(generator: Generator, workload: Workload, repeats: int, seconds: float, most: int) -> tuple[float, int]:
+def end_to_end(
+    generator: Generator, workload: Workload, repeats: int, seconds: float, block: int | None = None
+) -> tuple[float, str]:
     """Seconds of one sample with the weights' default settings, file written (molecules with bonds).
 
-    Returns the median over `repeats` runs and how many samples each made: as many as take `seconds`, from 32 to `most`.
+    Measured on whole blocks of the size that `adit-gen` makes, or `block`: in smaller ones hardly two systems have one
+    size, and share nothing. Returns the median, and on how many blocks: at most `repeats`, no more once `seconds` are
+    over.
     """
     counts = {**generator.weights.atom_counts, workload.system: workload.atoms}
     # the sizes of the workload; device and threads are set already
     sized = Generator(replace(generator.weights, atom_counts=counts), device=str(generator.device))
+    n = sized.block_size(block)
     suffix = ".sdf" if workload.system == MOLECULE else ".extxyz"
     with tempfile.TemporaryDirectory() as folder:
 
@@ -133,6 +138,8 @@ def end_to_end(generator: Generator, workload: Workload, repeats: int, seconds: 
             write(Path(folder) / f"samples{suffix}", sized.sample(n, workload.system, seed=seed))
             return time.perf_counter() - start
 
-        first = min(32, most)
-        n = max(first, min(most, int(first * seconds / run(first, 0))))
-        return statistics.median(run(n, seed) for seed in range(1, repeats + 1)) / n, n
+        run(min(n, 4), 0)
+        times = [run(n, 1)]
+        while len(times) < repeats and sum(times) < seconds:
+            times.append(run(n, 1 + len(times)))
+    return statistics.median(times) / n, f"{len(times)} block{'s' if len(times) > 1 else ''} of {n}"

@@ -156,8 +156,23 @@ def test_end_to_end_makes_the_sizes_of_the_workload(monkeypatch: pytest.MonkeyPa
     sizes: list[int] = []
     inner = DiT.denoise
     monkeypatch.setattr(DiT, "denoise", lambda dit, x, *rest: sizes.append(x.shape[1]) or inner(dit, x, *rest))
-    seconds, n = ours.end_to_end(generator, load, repeats=2, seconds=0.0, most=2)
-    assert seconds > 0 and n == 2 and set(sizes) == {60}
+    seconds, measured = ours.end_to_end(generator, load, repeats=2, seconds=1e9, block=2)
+    assert seconds > 0 and measured == "2 blocks of 2" and set(sizes) == {60}
+    assert ours.end_to_end(generator, load, repeats=2, seconds=0.0, block=2)[1] == "1 block of 2"
+
+
+def test_end_to_end_makes_whole_blocks_as_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def sample(self: Generator, n: int, system: str, **options: object) -> list[object]:
+        asked.append(n)
+        return []
+
+    monkeypatch.setattr(Generator, "sample", sample)
+    load = Workload(name="x", title="X", system=MOLECULE, atoms={9: 1})
+    generator = Generator.from_pretrained(device="cpu")
+    assert ours.end_to_end(generator, load, repeats=1, seconds=0.0)[1] == "1 block of 512"
+    assert asked == [4, 512]
 
 
 def test_report_fills_the_document(tmp_path: Path) -> None:

@@ -42,9 +42,13 @@ def test_types_round_trip() -> None:
     assert decode_types(coded)[MASK].tolist() == NUMBERS[MASK].tolist()
 
 
-def test_sampler_finds_the_data_with_the_exact_predictor() -> None:
+@pytest.mark.parametrize(("evaluations", "calls"), [(None, 51), (11, 11), (2, 2)])
+def test_sampler_finds_the_data_with_the_exact_predictor(evaluations: int | None, calls: int) -> None:
     model = EDMDiffusion(OneDataPoint(50), steps=50)
-    x, h, mask = model.sample(torch.tensor([3, 2]), torch.Generator().manual_seed(0))
+    seen: list[int] = []
+    model.network.register_forward_hook(lambda *_: seen.append(1))
+    x, h, mask = model.sample(torch.tensor([3, 2]), torch.Generator().manual_seed(0), evaluations)
+    assert len(seen) == calls
     assert mask is not None and mask.tolist() == MASK.tolist()
     torch.testing.assert_close(x, POSITIONS, rtol=0, atol=1e-4)
     assert decode_types(h)[MASK].tolist() == NUMBERS[MASK].tolist()
@@ -56,6 +60,20 @@ def test_loss_of_the_exact_predictor_is_zero_and_that_of_a_new_network_is_not() 
     assert exact.shape == (2,) and exact.max() < 1e-6
     torch.manual_seed(0)
     assert EDMDiffusion(EDM(width=16, layers=2)).loss(*data).min() > 0.1
+
+
+def test_the_thrifty_network_is_the_same_function() -> None:
+    torch.manual_seed(0)
+    network = EDM(width=16, layers=3).double()
+    inputs = {
+        k: v.double() if k != "mask" and v is not None else v for k, v in network.inputs(torch.tensor([5, 3])).items()
+    }
+    published = network(**inputs)
+    for block in network.blocks:
+        block.thrifty = True
+    for name, value in network(**inputs).items():
+        torch.testing.assert_close(value, published[name])
+        assert value.abs().max() > 0
 
 
 def test_training_lowers_the_loss() -> None:

@@ -70,12 +70,12 @@ def test_speedrun_goes_from_data_to_weights_by_the_clock(tmp_path: Path) -> None
     command = ("speedrun", "--recipe", "joint-test", "--data", DATA, "--out", run, "--minutes", "0.1")
     code, out, err = train(*command)
     assert code == 0, err
-    assert "are enough for" in out and f"weights in {run / 'weights'}" in out.replace("\n", "")
+    assert f"weights in {run / 'weights'}" in out.replace("\n", "")
     first = (run / "weights" / "model.safetensors").read_bytes()
     assert Generator.from_pretrained(run / "weights", device="cpu").sample(2)
     code, out, err = train(*command)
     assert code == 2 and "--resume" in err, "nothing is overwritten by accident"
-    code, out, err = train(*command, "--resume")
+    code, out, err = train(*command[:-1], "0.2", "--resume")
     assert code == 0, err
     assert (run / "weights" / "model.safetensors").read_bytes() != first, "the second stage went on"
 

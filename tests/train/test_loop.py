@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from adit.data.packed import PackedDataset
 from adit.errors import CheckpointError, InvalidInputError, TrainingDivergedError
 from adit.train.checkpoint import list_checkpoints, read_state
 from adit.train.loop import Trainer
+from adit.train.meter import NO_END, Budget
 
 
 def rows(folder: Path) -> dict[tuple[int, str, str], str]:
@@ -169,16 +169,92 @@ def test_groups_weigh_by_their_atoms(make_trainer, data: PackedDataset, tmp_path
     assert trainer.meter.read()["atoms"] == sizes.sum()
 
 
+class Clock:
+    """Shows what it is set to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 def test_a_run_by_the_clock_ends_in_time(make_trainer, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    """The pace of the first steps says how many fit; the learning rate ends with them."""
+    """As many steps as fit; the learning rate ends with them."""
+    clock = Clock()
     trainer = make_trainer("dit", tmp_path, steps=10**9, log_every=1)
-    trainer.seconds = 6.0
-    begun = time.monotonic()
-    steps = trainer.run()
-    assert steps > 60 and time.monotonic() - begun < 3 * trainer.seconds
+    trainer.budget = Budget(40.0, clock)
+    step = trainer._step
+
+    def timed(*arguments) -> None:  # type: ignore[no-untyped-def]
+        clock.now += 1.0
+        step(*arguments)
+
+    trainer._step = timed
+    assert trainer.run() == 40
+    rates = {done: float(rows(tmp_path)[done, "train", "lr"]) for done in (20, 27, 34, 40)}
+    assert rates == pytest.approx({20: 1.0, 27: 1.0, 34: 7 / 12, 40: 1 / 12}, rel=0.02)
+    assert read_state(list_checkpoints(tmp_path)[-1])["step"] == 40
+
+
+def test_a_budget_foretells_the_steps_and_ends_with_the_time() -> None:
+    clock = Clock()
+    budget = Budget(100.0, clock)
+    assert budget.steps(0) == NO_END
+    clock.now = 25.0
+    assert budget.steps(10) == 40
+    with budget.paused():
+        clock.now += 1000.0
+    assert budget.spent() == 25.0
+    clock.now += 75.0
+    assert budget.steps(30) == 30, "over: what is done is all"
+    assert Budget(-1.0, clock).steps(0) == NO_END, "one step at least"
+    assert Budget(-1.0, clock).steps(1) == 1, "an earlier stage left no time"
+
+
+def test_a_budget_tells_each_mark_once_and_not_again_after_a_resume() -> None:
+    clock = Clock()
+    budget = Budget(100.0, clock, (0.25, 0.5, 1.0))
+    told = []
+    for second in range(0, 101, 5):
+        clock.now = float(second)
+        told.append(budget.mark())
+    assert [second for second, mark in zip(range(0, 101, 5), told, strict=True) if mark] == [25, 50, 100]
+    resumed = Budget(100.0, Clock(), (0.25, 0.5, 1.0))
+    resumed.resume(60.0)
+    assert resumed.spent() == 60.0 and not resumed.mark()
+
+
+def test_a_resumed_run_by_the_clock_spends_what_was_left(make_trainer, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """And validates at the marks, in no time."""
+    clock = Clock()
+    spent: list[float] = []
+
+    def trainer_with(seconds: float) -> Trainer:
+        trainer = make_trainer("dit", tmp_path, log_every=2, checkpoint_every=5)
+        trainer.budget = Budget(seconds, clock, (0.5, 1.0))
+        step, figures = trainer._step, {"figure": 1.0}
+
+        def timed(*arguments) -> None:  # type: ignore[no-untyped-def]
+            clock.now += 1.0
+            step(*arguments)
+
+        def validate(_: torch.nn.Module) -> dict[str, float]:
+            spent.append(trainer.budget.spent())
+            clock.now += 100.0
+            return figures
+
+        trainer._step, trainer.validate = timed, validate
+        return trainer
+
+    assert trainer_with(20.0).run(stop_at=12) == 12
+    assert read_state(list_checkpoints(tmp_path)[-1])["seconds"] == 12.0
+    clock.now = 0.0
+    assert trainer_with(20.0).run(resume=True) == 20
+    assert spent == [10.0, 20.0]
     log = rows(tmp_path)
-    assert float(log[steps, "train", "lr"]) < 0.1 * float(log[steps // 2, "train", "lr"])
-    assert read_state(list_checkpoints(tmp_path)[-1])["step"] == steps
+    assert float(log[20, "train", "seconds"]) == 20.0 and float(log[10, "validation", "seconds"]) == 10.0
+    assert trainer_with(20.0).run(resume=True) == 20, "nothing is left"
 
 
 def test_validation_sees_the_average_and_leaves_the_model_alone(make_trainer, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

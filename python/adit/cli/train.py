@@ -103,7 +103,7 @@ def speedrun(
     seed: SeedOption = None,
     compile: CompileOption = None,
 ) -> None:
-    """Both stages and the export by the clock: the pace of the first steps sets how many there are."""
+    """Both stages and the export by the clock: the learning rate ends with the minutes."""
     chosen = _recipe(recipe, data, "vae", None, None, seed, compile, None)
     from adit.train.stages import speedrun as run_both
     from adit.train.stages import with_overrides

@@ -25,7 +25,7 @@ from adit.data.sampler import TokenBudgetSampler
 from adit.errors import TrainingDivergedError
 from adit.models.layers import DiTBlock, TransformerBlock
 from adit.train.checkpoint import list_checkpoints, load_checkpoint, read_state, save_checkpoint
-from adit.train.meter import Meter, Pace
+from adit.train.meter import NO_END, Budget, Meter
 from adit.train.optim import EMA, make_optimizers, schedule
 
 Indices = np.ndarray[Any, np.dtype[np.int64]]
@@ -50,7 +50,7 @@ class Trainer:
         header: JSON stored in each checkpoint (configuration, data).
         validate: figures on held-out data, or None.
         device: where the model lives.
-        seconds: time for the whole run: the number of steps is then set by their pace, measured at the start.
+        budget: time for the whole run, which then sets the number of steps; a resumed run goes on spending.
     """
 
     model: nn.Module
@@ -61,7 +61,7 @@ class Trainer:
     header: dict[str, Any]
     validate: Validate | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    seconds: float | None = None
+    budget: Budget | None = None
     _unchecked: list[tuple[int, list[Indices], list[Tensor], Tensor]] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -78,38 +78,55 @@ class Trainer:
             compile_blocks(self.model)
         optimizers = make_optimizers(self.model, self.config.optim)
         ema = EMA(self.model, self.config.optim.ema_decay)
-        start = 0
+        start, budget = 0, self.budget
         if resume and (found := list_checkpoints(self.folder)):
             start = load_checkpoint(found[-1], self.model, ema, optimizers)
-            self.meter = Meter(self.device, read_state(found[-1]).get("window", {}))
+            state = read_state(found[-1])
+            self.meter = Meter(self.device, state.get("window", {}))
+            if budget is not None:
+                budget.resume(state.get("seconds", 0.0))
         log = Log(self.folder, start)
         generator = torch.Generator(self.device)
-        pace = Pace(start)
-        if self.seconds is not None:  # the pace will tell
-            self.config = replace(self.config, steps=_NO_END)
+        done = start
         for step, groups in enumerate(islice(self.sampler(), start, None), start):
-            if self.seconds is not None and (steps := pace.steps(step, self.seconds)):
-                self.config = replace(self.config, steps=steps)
-                log.console.print(f"{self.seconds:.0f} s are enough for {steps} steps")
-            config = self.config
-            last = config.steps if stop_at is None else min(config.steps, stop_at)
-            if step >= last:
+            if budget is not None:
+                self.config = replace(self.config, steps=budget.steps(step))
+            if step >= self._last(stop_at):
                 break
             self._step(step, groups, optimizers, generator)
             ema.update(self.model, step)
             done = step + 1
-            if self.device.type == "cpu" or done % config.log_every == 0 or done == last:
-                self._check()
-            if done % config.log_every == 0 or done == config.steps:
-                log.write(done, config.steps, self.meter.read())
-            if done % config.checkpoint_every == 0 or done == last:
-                self._check()
-                header = {**self.header, "steps": config.steps, "window": self.meter.state()}
-                save_checkpoint(self.folder, done, self.model, ema, optimizers, header)
-            if self.validate and (done % config.validate_every == 0 or done == config.steps):
-                log.validation(done, self._validate(ema))
+            if budget is not None:
+                self.config = replace(self.config, steps=budget.steps(done))
+            self._report(done, stop_at, log, ema, optimizers)
         log.close()
-        return max(start, last)
+        return done
+
+    def _last(self, stop_at: int | None) -> int:
+        return self.config.steps if stop_at is None else min(self.config.steps, stop_at)
+
+    def _report(
+        self, done: int, stop_at: int | None, log: Log, ema: EMA, optimizers: list[torch.optim.Optimizer]
+    ) -> None:
+        """Log, checkpoint and validation, where they are due after `done` steps."""
+        config, budget, last = self.config, self.budget, self._last(stop_at)
+        if self.device.type == "cpu" or done % config.log_every == 0 or done == last:
+            self._check()
+        spent = {} if budget is None else {"seconds": budget.spent()}
+        if done % config.log_every == 0 or done == config.steps:
+            log.write(done, config.steps, {**self.meter.read(), **spent})
+        if done % config.checkpoint_every == 0 or done == last:
+            self._check()
+            header = {**self.header, "steps": config.steps, "window": self.meter.state(), **spent}
+            save_checkpoint(self.folder, done, self.model, ema, optimizers, header)
+        if self.validate is None:
+            return
+        if budget is not None and budget.marks:
+            if budget.mark():
+                with budget.paused():
+                    log.validation(done, {**self._validate(ema), **spent})
+        elif done % config.validate_every == 0 or done == config.steps:
+            log.validation(done, self._validate(ema))
 
     def sampler(self) -> TokenBudgetSampler:
         """The systems of each step, from step 0."""
@@ -225,7 +242,6 @@ def _stance(batch: SystemBatch) -> AbstractContextManager[Any]:
     return torch.compiler.set_stance("force_eager") if rare else nullcontext()
 
 
-_NO_END = 2**40
 _COLUMNS = ("step", "kind", "name", "value")
 
 
@@ -251,7 +267,7 @@ class Log:
         means["atoms_per_second"] = means.pop("atoms") / seconds
         self._record(step, "train", means)
         shown = "  ".join(f"{name} {value:.4g}" for name, value in means.items())
-        place = f"{step}" if steps == _NO_END else f"{step}/{steps}"
+        place = f"{step}" if steps == NO_END else f"{step}/{steps}"
         self.console.print(f"[bold]step {place}[/]  {seconds:.2f} s  {shown}", highlight=False, soft_wrap=True)
         self.written, self.clock = step, time.monotonic()
 

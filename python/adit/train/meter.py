@@ -1,17 +1,18 @@
-"""What the training loop measures: means of its terms, and its pace."""
+"""What the training loop measures: means of its terms, and its time."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from adit.batch import SystemBatch
 
-WARM_UP, MEASURED = 40, 20
-"""Steps that compile and settle, and steps that are timed after them."""
+NO_END = 2**40
+"""Steps of a run whose pace is not known yet."""
 
 
 class Meter:
@@ -53,18 +54,49 @@ class Meter:
         return means
 
 
-class Pace:
-    """How many steps fit into a given time."""
+class Budget:
+    """Time for a run. The learning rate follows the share that is over, so it ends with the time whatever the pace.
 
-    def __init__(self, start: int) -> None:
-        self.start, self.begun, self.warm = start, time.monotonic(), 0.0
+    Attributes:
+        seconds: in all.
+        clock: counts them; `time.process_time` leaves out what other processes on the machine take.
+        marks: increasing shares of the time at which the run validates, outside of the time. Without any it
+            validates every so many steps, and that counts.
+    """
 
-    def steps(self, step: int, seconds: float) -> int | None:
-        """Called before each step; once, when the pace is known, the number of steps that `seconds` allow in all."""
-        done, now = step - self.start, time.monotonic()
-        if done == WARM_UP:
-            self.warm = now
-        if done != WARM_UP + MEASURED:
-            return None
-        each = (now - self.warm) / MEASURED
-        return step + max(1, int((seconds - (now - self.begun)) / each))
+    def __init__(
+        self, seconds: float, clock: Callable[[], float] = time.monotonic, marks: tuple[float, ...] = ()
+    ) -> None:
+        self.seconds, self.clock, self.marks = seconds, clock, marks
+        self.begun, self.passed = clock(), 0
+
+    def resume(self, spent: float) -> None:
+        """Adds what an interrupted run had spent."""
+        self.begun -= spent
+        self.passed = sum(self.spent() >= mark * self.seconds for mark in self.marks)
+
+    def spent(self) -> float:
+        """Seconds that are over."""
+        return self.clock() - self.begun
+
+    def steps(self, done: int) -> int:
+        """The steps of the whole run at the pace of the first `done`; `done` itself when the time is over.
+
+        One at least: a run always leaves a checkpoint.
+        """
+        spent = self.spent()
+        if done and spent >= self.seconds:
+            return done
+        return max(done + 1, int(done * self.seconds / spent)) if done and spent > 0 else NO_END
+
+    def mark(self) -> bool:
+        """Whether a mark was passed since this was last asked."""
+        before, self.passed = self.passed, sum(self.spent() >= mark * self.seconds for mark in self.marks)
+        return self.passed > before
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens inside does not count."""
+        start = self.clock()
+        yield
+        self.begun += self.clock() - start

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,16 +22,24 @@ from adit.models.vae import VAE
 from adit.train.checkpoint import list_checkpoints, load_tensors, read_state
 from adit.train.dit import DiTLoss
 from adit.train.loop import Trainer, compile_blocks
+from adit.train.meter import Budget
 from adit.train.vae import VAELoss
-from adit.train.validate import atom_counts, known_smiles, latent_statistics, reconstruction_figures, sample_figures
+from adit.train.validate import (
+    atom_counts,
+    held_out_loss,
+    known_smiles,
+    latent_statistics,
+    reconstruction_figures,
+    sample_figures,
+)
 from adit.weights.store import GenerationModel, Pretrained, SamplingDefaults, save_pretrained
 
 
 def train_vae(
     recipe: Recipe, folder: Path, device: torch.device, resume: bool = False,
-    stop_at: int | None = None, seconds: float | None = None,
+    stop_at: int | None = None, budget: Budget | None = None,
 ) -> Path:  # fmt: skip
-    """Stage 1. Returns the folder of its checkpoints, `folder/vae`. With `seconds` the clock sets the steps."""
+    """Stage 1. Returns the folder of its checkpoints, `folder/vae`. With `budget` the clock sets the steps."""
     data = load_all(recipe.data)
     train, held_out = data.split("train"), data.split("val")
     torch.manual_seed(recipe.vae_train.seed)
@@ -46,7 +55,7 @@ def train_vae(
         if len(held_out) and can_validate()
         else None,
         device=device,
-        seconds=seconds,
+        budget=budget,
     )
     trainer.run(resume, stop_at)
     return folder / "vae"
@@ -54,10 +63,11 @@ def train_vae(
 
 def train_dit(
     recipe: Recipe, folder: Path, vae_folder: Path, device: torch.device, resume: bool = False,
-    stop_at: int | None = None, seconds: float | None = None,
+    stop_at: int | None = None, budget: Budget | None = None,
 ) -> Path:  # fmt: skip
     """Stage 2, on the averaged autoencoder of the last checkpoint in `vae_folder`. Returns `folder/dit`."""
-    train = load_all(recipe.data).split("train")
+    data = load_all(recipe.data)
+    train, held_out = data.split("train"), data.split("val")
     vae = load_vae(vae_folder, device)
     if vae.config.latent_dim != recipe.dit.latent_dim:
         raise InvalidInputError(
@@ -72,38 +82,44 @@ def train_dit(
     out = _run_folder(folder / "dit", resume)
     counts = atom_counts(train)
 
+    loss = DiTLoss(dit, vae, recipe.flow)
+
     def validate(_: torch.nn.Module) -> dict[str, float]:
         weights = bundle(recipe.name, vae, dit, counts, {})
         n = recipe.dit_train.validation_samples
-        return sample_figures(weights, n, train, lambda: known_smiles(train, out / "known_smiles.txt"), device)
+        known = partial(known_smiles, train, out / "known_smiles.txt")
+        held = {"loss": held_out_loss(loss, held_out, 5 * n, device)} if len(held_out) else {}
+        return held | sample_figures(weights, n, train, known, device)
 
     trainer = Trainer(
         model=dit,
-        loss=DiTLoss(dit, vae, recipe.flow),
+        loss=loss,
         data=train,
         config=recipe.dit_train,
         folder=out,
         header=_header("dit", recipe),
         validate=validate if can_validate() else None,
         device=device,
-        seconds=seconds,
+        budget=budget,
     )
     trainer.run(resume, stop_at)
     return out
 
 
 def speedrun(
-    recipe: Recipe, folder: Path, device: torch.device, minutes: float, vae_share: float, resume: bool = False
-) -> Path:
-    """Both stages in `minutes`, of which `vae_share` for the autoencoder. Returns the folder of the weights.
+    recipe: Recipe, folder: Path, device: torch.device, minutes: float, vae_share: float, resume: bool = False,
+    clock: Callable[[], float] = time.monotonic, marks: tuple[float, ...] = (),
+) -> Path:  # fmt: skip
+    """Both stages in `minutes` of `clock`, of which `vae_share` for the autoencoder. Returns the weights' folder.
 
-    A run that was cut off goes on with `resume`: a stage that is done is not repeated, the minutes are those left.
+    A run that was cut off goes on with `resume`: what its stages spent counts, a stage that is done is not repeated.
+    `marks` as in `Budget`, of the second stage.
     """
-    begun = time.monotonic()
+    first = Budget(60 * minutes * vae_share, clock, (1.0,) if marks else ())
     if not (resume and _finished(folder / "vae")):
-        train_vae(recipe, folder, device, resume, seconds=60 * minutes * vae_share)
-    left = 60 * minutes - (time.monotonic() - begun)
-    train_dit(recipe, folder, folder / "vae", device, resume, seconds=left)
+        train_vae(recipe, folder, device, resume, budget=first)
+    second = Budget(60 * minutes - _spent(folder / "vae"), clock, marks)
+    train_dit(recipe, folder, folder / "vae", device, resume, budget=second)
     export(folder, folder / "weights", recipe.name, {})
     return folder / "weights"
 
@@ -112,6 +128,11 @@ def _finished(stage: Path) -> bool:
     found = list_checkpoints(stage)
     state = read_state(found[-1]) if found else {}
     return bool(found) and state["step"] >= state.get("steps", 0)
+
+
+def _spent(stage: Path) -> float:
+    """Seconds of its budget that a stage took."""
+    return float(read_state(_last(stage)).get("seconds", 0.0))
 
 
 def can_validate() -> bool:

@@ -19,6 +19,7 @@ from adit.generate import Generator
 from adit.models.losses import reconstruction_terms
 from adit.models.vae import VAE
 from adit.system import AtomicSystem
+from adit.train.loop import Loss
 from adit.weights.store import Pretrained
 
 NOISE_LEVELS = (0.0, 0.05, 0.1, 0.2, 0.3)
@@ -104,19 +105,7 @@ def sample_figures(
     generator = Generator(weights, str(device))
     figures: dict[str, float] = {}
     if "molecule" in weights.atom_counts:
-        molecules = generator.sample(n, "molecule", seed=0)
-        smiles = validity(molecules)
-        stability = edm_stability(molecules)
-        reference = known()
-        fresh = {s for s in smiles if s is not None} - reference
-        figures |= {
-            "molecule/stable_atoms": stability.atom_stability,
-            "molecule/stable": stability.molecule_stability,
-            "molecule/valid": float(np.mean([s is not None for s in smiles])),
-            "molecule/unique": uniqueness(smiles),
-            "molecule/novel": novelty(smiles, reference),
-            "molecule/valid_unique_novel": len(fresh) / n,
-        }
+        figures |= molecule_figures(generator.sample(n, "molecule", seed=0), known())
     if "crystal" in weights.atom_counts:
         crystals = generator.sample(n, "crystal", seed=0)
         structural, compositional = crystal_validity.structural(crystals), crystal_validity.compositional(crystals)
@@ -130,6 +119,33 @@ def sample_figures(
             "crystal/valid_unique_novel": float((structural & compositional & first & new).mean()),
         }
     return figures
+
+
+def molecule_figures(molecules: list[AtomicSystem], known: set[str]) -> dict[str, float]:
+    """Stability (EDM), validity, uniqueness and novelty of samples; `known` holds the SMILES of the training set."""
+    smiles = validity(molecules)
+    stability = edm_stability(molecules)
+    fresh = {s for s in smiles if s is not None} - known
+    return {
+        "molecule/stable_atoms": stability.atom_stability,
+        "molecule/stable": stability.molecule_stability,
+        "molecule/valid": float(np.mean([s is not None for s in smiles])),
+        "molecule/unique": uniqueness(smiles),
+        "molecule/novel": novelty(smiles, known),
+        "molecule/valid_unique_novel": len(fresh) / len(molecules),
+    }
+
+
+def held_out_loss(loss: Loss, data: PackedDataset, limit: int, device: torch.device) -> float:
+    """A loss over up to `limit` held-out systems, each atom weighing the same; with the same noise each time."""
+    generator = torch.Generator(device).manual_seed(0)
+    total, atoms = 0.0, 0
+    with torch.no_grad():
+        for group in size_groups(data, limit):
+            loss_B, _ = loss(group.to(device), generator)
+            total += float(loss_B.sum()) * group.n_atoms
+            atoms += group.n_systems * group.n_atoms
+    return total / atoms
 
 
 def known_smiles(data: PackedDataset, cache: Path) -> set[str]:

@@ -1,0 +1,1 @@
+"""Training by a budget, sampling and judging, for the comparisons of quality."""
