@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from adit.elements import SYMBOLS
 from adit.errors import BackendUnavailableError, InvalidInputError
 from adit.neighbors import neighbor_list_batch
 
@@ -82,6 +83,11 @@ class Chgnet:
         self.bond_convs = [_Gated(layer.twoBody_bond, 4) for layer in net.bond_conv_layers]
         self.angle_updates = [_Gated(layer.twoBody_bond, 4) for layer in net.angle_layers]
 
+    def refuses(self, numbers: NDArray[np.int64]) -> str:
+        """Why atoms (n,) cannot be looked at; empty if they can."""
+        unknown = sorted({SYMBOLS[number] for number in numbers if number > MAX_ELEMENT})
+        return f"CHGNet does not know {', '.join(unknown)}" if unknown else ""
+
     def evaluate(self, crystals: Packed, *, forces: bool = True, threads: int | None = None) -> Evaluation:
         """Energies, forces and virials.
 
@@ -128,11 +134,11 @@ class Chgnet:
         atom_weight = net.bond_weights_ag(basis).repeat(2, 1)
         unit = (vectors / lengths[:, None]).float()
         unit = torch.cat([-unit, unit])
-        angle = net.angle_embedding(net.angle_basis_expansion(unit[left], unit[right])).repeat(2, 1)
+        angle = net.angle_embedding(net.angle_basis_expansion(unit.index_select(0, left), unit.index_select(0, right))).repeat(2, 1)
         left, right = left % len(bond), right % len(bond)
         left, right, center = torch.cat([left, right]), torch.cat([right, left]), center.repeat(2)
         bond_weight = net.bond_weights_bg(net.bond_basis_expansion.rbf_expansion_bg(short))
-        angle_weight = bond_weight[left] * bond_weight[right]
+        angle_weight = bond_weight.index_select(0, left) * bond_weight.index_select(0, right)
         atom = net.atom_embedding(species)
         near, far = torch.cat([i, j]), torch.cat([j, i])
         last = len(self.bond_convs) - 1
@@ -177,7 +183,7 @@ class _Gated:
         total: Tensor | None = None
         for weight, (features, index) in zip(self.weights, parts, strict=True):
             mapped = functional.linear(features, weight, self.bias if index is None else None)
-            mapped = mapped.repeat(rows // max(len(mapped), 1), 1) if index is None else mapped[index]
+            mapped = mapped.repeat(rows // max(len(mapped), 1), 1) if index is None else mapped.index_select(0, index)
             total = mapped if total is None else total + mapped
         core, gate = total.chunk(2, dim=1)
         if self.second:
