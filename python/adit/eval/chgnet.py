@@ -12,8 +12,9 @@ Legend: T atoms, B crystals, U bonds (pairs closer than 6 A, each once), S bonds
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import io
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,35 +22,18 @@ from torch.nn import functional
 
 from adit.elements import SYMBOLS
 from adit.errors import BackendUnavailableError, InvalidInputError
+from adit.eval.fire import Evaluation, overlap
 from adit.neighbors import neighbor_list_batch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from adit.packing import Packed
 
 MODELS = ("0.3.0", "r2scan")
 MAX_ELEMENT = 94
 """Plutonium, the last element that CHGNet knows."""
-
-
-class Evaluation(NamedTuple):
-    """What a potential says of B crystals of T atoms in all.
-
-    Attributes:
-        energies: (B,) float64, eV.
-        forces: (T, 3) float64, eV / Angstrom.
-        virials: (B, 3, 3) float64, eV: the derivative of the energy by strain, that is stress times volume; symmetric.
-        closest: (B,) float64, the shortest distance in Angstrom; infinite where there is no pair within the cutoff.
-        isolated: (B,) bool, an atom has no neighbour within the cutoff, and so no force.
-    """
-
-    energies: NDArray[np.float64]
-    forces: NDArray[np.float64]
-    virials: NDArray[np.float64]
-    closest: NDArray[np.float64]
-    isolated: NDArray[np.bool_]
 
 
 class Chgnet:
@@ -75,7 +59,10 @@ class Chgnet:
             ) from error
         with contextlib.redirect_stdout(io.StringIO()):  # it says hello
             net: Any = CHGNet.load(model_name=model, use_device=device, verbose=False)
+        self.name = "chgnet" if model == MODELS[0] else f"chgnet-{model}"
+        self.version = f"chgnet {importlib.metadata.version('chgnet')}, weights {model}"
         self.device = torch.device(device)
+        self.batch_atoms = 64 if self.device.type == "cpu" else 4096
         self.net = net.eval().requires_grad_(False)
         self.atom_cutoff = float(net.graph_converter.atom_graph_cutoff)
         self.bond_cutoff = float(net.graph_converter.bond_graph_cutoff)
@@ -100,10 +87,6 @@ class Chgnet:
             "ijdD", crystals, self.atom_cutoff, half=True, threads=threads
         )
         count, atoms = len(crystals.offsets) - 1, len(crystals.numbers)
-        touched = np.zeros(atoms, dtype=np.bool_)
-        touched[first] = touched[second] = True
-        lonely = np.add.reduceat(~touched, crystals.offsets[:-1]) > 0
-        closest = np.array([length[a:b].min(initial=np.inf) for a, b in zip(starts[:-1], starts[1:], strict=True)])
         owner = self._tensor(np.repeat(np.arange(count), np.diff(crystals.offsets)))
         i, j = self._tensor(first), self._tensor(second)
         shift = torch.zeros(atoms, 3, dtype=torch.float64, device=self.device, requires_grad=forces)
@@ -114,13 +97,22 @@ class Chgnet:
             angles = [self._tensor(part) for part in _angles(first, second, length < self.bond_cutoff)]
             per_atom = self._atom_energies(self._tensor(crystals.numbers.astype(np.int64)) - 1, i, j, moved, *angles)
             energies = torch.zeros(count, dtype=torch.float64, device=self.device).index_add(0, owner, per_atom)
+        touched = np.zeros(atoms, dtype=np.bool_)
+        touched[first] = touched[second] = True
+        problems = self._problems(length, starts, np.add.reduceat(~touched, crystals.offsets[:-1]) > 0)
         if not forces:
-            return Evaluation(_array(energies), np.zeros((atoms, 3)), np.zeros((count, 3, 3)), closest, lonely)
+            return Evaluation(_array(energies), np.zeros((atoms, 3)), np.zeros((count, 3, 3)), problems)
         by_shift, by_strain = torch.autograd.grad(energies.sum(), (shift, strain))
         virials = _array(by_strain)
-        return Evaluation(
-            _array(energies), -_array(by_shift), (virials + virials.transpose(0, 2, 1)) / 2, closest, lonely
-        )
+        return Evaluation(_array(energies), -_array(by_shift), (virials + virials.transpose(0, 2, 1)) / 2, problems)
+
+    def _problems(self, length: NDArray[np.float64], starts: NDArray[np.int64], lonely: NDArray[np.bool_]) -> list[str]:
+        closest = [length[a:b].min(initial=np.inf) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+        alone = f"an atom has no neighbour within {self.atom_cutoff:g} A, the potential's cutoff"
+        return [
+            overlap(distance) or (alone if alone_here else "")
+            for distance, alone_here in zip(closest, lonely.tolist(), strict=True)
+        ]
 
     def _atom_energies(
         self, species: Tensor, i: Tensor, j: Tensor, vectors: Tensor, center: Tensor, left: Tensor, right: Tensor
@@ -134,7 +126,9 @@ class Chgnet:
         atom_weight = net.bond_weights_ag(basis).repeat(2, 1)
         unit = (vectors / lengths[:, None]).float()
         unit = torch.cat([-unit, unit])
-        angle = net.angle_embedding(net.angle_basis_expansion(unit.index_select(0, left), unit.index_select(0, right))).repeat(2, 1)
+        angle = net.angle_embedding(
+            net.angle_basis_expansion(unit.index_select(0, left), unit.index_select(0, right))
+        ).repeat(2, 1)
         left, right = left % len(bond), right % len(bond)
         left, right, center = torch.cat([left, right]), torch.cat([right, left]), center.repeat(2)
         bond_weight = net.bond_weights_bg(net.bond_basis_expansion.rbf_expansion_bg(short))

@@ -6,7 +6,7 @@ import math
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
-
-    from adit.eval.chgnet import Evaluation
 
 CLOSEST = 0.5
 """Angstrom; atoms nearer than this overlap, as in the test of structural validity."""
@@ -69,11 +67,44 @@ class Relaxed:
     seconds: float
 
 
-class Potential(Protocol):
-    """What `relax_together` needs: see `adit.eval.chgnet.Chgnet`."""
+class Evaluation(NamedTuple):
+    """What a potential says of B crystals of T atoms in all.
 
-    def evaluate(self, crystals: Packed, *, forces: bool = True, threads: int | None = None) -> Evaluation: ...
+    Attributes:
+        energies: (B,) float64, eV.
+        forces: (T, 3) float64, eV / Angstrom.
+        virials: (B, 3, 3) float64, eV: the derivative of the energy by strain, that is stress times volume; symmetric.
+        problems: for each crystal why the rest means nothing; mostly empty.
+    """
+
+    energies: NDArray[np.float64]
+    forces: NDArray[np.float64]
+    virials: NDArray[np.float64]
+    problems: list[str]
+
+
+class Potential(Protocol):
+    """What gives energies: `adit.eval.chgnet.Chgnet`, `adit.eval.calculators.AsePotential`.
+
+    Attributes:
+        name: as the user gave it.
+        version: of the package and the weights.
+        batch_atoms: so many atoms are looked at together.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def batch_atoms(self) -> int: ...
     def refuses(self, numbers: NDArray[np.int64]) -> str: ...
+    def evaluate(self, crystals: Packed, *, forces: bool = True, threads: int | None = None) -> Evaluation: ...
+
+
+def overlap(closest: float) -> str:
+    """Says so where atoms overlap; empty where the shortest distance, in Angstrom, is long enough."""
+    return f"atoms overlap: {closest:.2f} A apart" if closest < CLOSEST else ""
 
 
 def relax_together(
@@ -81,7 +112,6 @@ def relax_together(
     crystals: Iterable[tuple[int, AtomicSystem]],
     limits: Limits,
     *,
-    batch_atoms: int,
     threads: int | None = None,
 ) -> Iterator[tuple[int, Relaxed]]:
     """Relaxes crystals as they come; yields each, with its number, as soon as it is finished.
@@ -90,13 +120,12 @@ def relax_together(
         potential: gives energies, forces and virials.
         crystals: numbered; taken when there is room.
         limits: when to stop.
-        batch_atoms: so many atoms in a batch; more only if a single crystal has more.
         threads: for neighbour lists.
     """
     waiting = deque(crystals)
     active: list[tuple[int, Run]] = []
     while waiting or active:
-        room = batch_atoms - sum(len(run.numbers) for _, run in active)
+        room = potential.batch_atoms - sum(len(run.numbers) for _, run in active)
         while waiting and (not active or len(waiting[0][1]) <= room):
             number, system = waiting.popleft()
             run = Run(system, limits)
@@ -115,9 +144,7 @@ def relax_together(
         for k, (number, run) in enumerate(active):
             run.seconds += share * len(run.numbers)
             forces = found.forces[batch.offsets[k] : batch.offsets[k + 1]]
-            reason = run.advance(
-                float(found.energies[k]), forces, found.virials[k], float(found.closest[k]), bool(found.isolated[k])
-            )
+            reason = run.advance(float(found.energies[k]), forces, found.virials[k], found.problems[k])
             if reason is None:
                 still.append((number, run))
             else:
@@ -155,7 +182,7 @@ class Run:
         return ""
 
     def advance(
-        self, energy: float, forces: NDArray[np.float64], virial: NDArray[np.float64], closest: float, isolated: bool
+        self, energy: float, forces: NDArray[np.float64], virial: NDArray[np.float64], problem: str
     ) -> str | None:
         """Takes what the potential says of the present geometry and makes a step.
 
@@ -163,15 +190,13 @@ class Run:
             None to go on; otherwise why it ended, empty if converged.
         """
         count = len(self.numbers)
+        if problem:
+            return problem
         if not (math.isfinite(energy) and np.isfinite(forces).all() and np.isfinite(virial).all()):
             return "the potential gave infinite forces"
         self.energy = energy / count
         if math.isnan(self.initial):
             self.initial = self.energy
-        if closest < CLOSEST:
-            return f"atoms overlap: {closest:.2f} A apart"
-        if isolated:
-            return "an atom has no neighbour within the potential's cutoff"
         gradient = np.concatenate([forces, -virial / count])
         self.fmax = float(np.linalg.norm(gradient, axis=1).max())
         if self.fmax < self.limits.fmax:

@@ -99,13 +99,13 @@ class Journal:
                 f"{self.path} holds results with {changed}. Choose the same settings to go on, or another folder"
             )
 
-    def add(self, name: str, entry: Mapping[str, Any]) -> None:
-        """Writes one result and waits until it is on the disk."""
-        self.done[name] = dict(entry)
-        self._write({"key": name, **entry})
+    def add(self, entries: Mapping[str, Mapping[str, Any]]) -> None:
+        """Writes results, by key, and waits until they are on the disk."""
+        self.done.update((name, dict(entry)) for name, entry in entries.items())
+        self._write(*({"key": name, **entry} for name, entry in entries.items()))
 
-    def _write(self, thing: dict[str, Any]) -> None:
-        self._file.write(json.dumps(thing, allow_nan=False).encode() + b"\n")
+    def _write(self, *things: dict[str, Any]) -> None:
+        self._file.write(b"".join(json.dumps(thing, allow_nan=False).encode() + b"\n" for thing in things))
         self._file.flush()
         os.fsync(self._file.fileno())
 
