@@ -12,8 +12,10 @@ Legend: T atoms, B crystals, U bonds (pairs closer than 6 A, each once), S bonds
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import io
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -107,7 +109,7 @@ class Chgnet:
         return Evaluation(_array(energies), -_array(by_shift), (virials + virials.transpose(0, 2, 1)) / 2, problems)
 
     def _problems(self, length: NDArray[np.float64], starts: NDArray[np.int64], lonely: NDArray[np.bool_]) -> list[str]:
-        closest = [length[a:b].min(initial=np.inf) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+        closest = [length[a:b].min(initial=np.inf) for a, b in itertools.pairwise(starts)]
         alone = f"an atom has no neighbour within {self.atom_cutoff:g} A, the potential's cutoff"
         return [
             overlap(distance) or (alone if alone_here else "")
@@ -174,12 +176,14 @@ class _Gated:
     def __call__(self, *parts: tuple[Tensor, Tensor | None]) -> Tensor:
         """(R, F) from pairs of features and the rows to gather; None: all rows, repeated as often as is needed."""
         rows = next(len(index) for _, index in parts if index is not None)
-        total: Tensor | None = None
+        mapped = []
         for weight, (features, index) in zip(self.weights, parts, strict=True):
-            mapped = functional.linear(features, weight, self.bias if index is None else None)
-            mapped = mapped.repeat(rows // max(len(mapped), 1), 1) if index is None else mapped.index_select(0, index)
-            total = mapped if total is None else total + mapped
-        core, gate = total.chunk(2, dim=1)
+            if index is None:
+                whole = functional.linear(features, weight, self.bias)
+                mapped.append(whole.repeat(rows // max(len(whole), 1), 1))
+            else:
+                mapped.append(functional.linear(features, weight).index_select(0, index))
+        core, gate = functools.reduce(torch.add, mapped).chunk(2, dim=1)
         if self.second:
             core, gate = (layer(functional.silu(x)) for layer, x in zip(self.second, (core, gate), strict=True))
         return functional.silu(self.norms[0](core)) * torch.sigmoid(self.norms[1](gate))

@@ -140,15 +140,15 @@ def relax_together(
         batch = _pack([run for _, run in active])
         found = potential.evaluate(batch, threads=threads)
         share = (time.perf_counter() - start) / len(batch.numbers)
-        still = []
+        still: list[tuple[int, Run]] = []
         for k, (number, run) in enumerate(active):
             run.seconds += share * len(run.numbers)
             forces = found.forces[batch.offsets[k] : batch.offsets[k + 1]]
-            reason = run.advance(float(found.energies[k]), forces, found.virials[k], found.problems[k])
-            if reason is None:
+            end = run.advance(float(found.energies[k]), forces, found.virials[k], found.problems[k])
+            if end is None:
                 still.append((number, run))
             else:
-                yield number, run.result(reason)
+                yield number, run.result(end)
         active = still
 
 

@@ -1,4 +1,4 @@
-"""Energy above the convex hull of a reference set: as pymatgen's PhaseDiagram, for thousands of compositions at once."""
+"""Energy above the convex hull of a reference set: as pymatgen's PhaseDiagram, for thousands of compositions."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Hull:
         order = order[np.argsort(depth[order], kind="stable")]
         _, lowest = np.unique(np.round(shares[order], 9), axis=0, return_index=True)
         self._shares, self._depth = shares[order[lowest]], depth[order[lowest]]
-        self._masks = _masks(self._shares > 0)
+        self._low, self._high = np.ascontiguousarray(_masks(self._shares > 0).T)
         self._facets: dict[bytes, NDArray[np.float64]] = {}
 
     def __repr__(self) -> str:
@@ -96,16 +96,16 @@ class Hull:
         return result
 
     def above(self, compositions: NDArray[np.float64], energies: ArrayLike) -> NDArray[np.float64]:
-        """(B,) float64, eV per atom: formation energies (B,) less those of the hull. Negative: below it; NaN: no hull."""
+        """(B,) float64, eV per atom: formation energies (B,) less the hull's. Negative: below it; NaN: no hull."""
         return np.asarray(energies, dtype=np.float64) - self.energies(compositions)
 
     def _lowest(self, elements: NDArray[np.int64], compositions: NDArray[np.float64]) -> NDArray[np.float64]:
         """(b,) of compositions (b, 101) that hold just these elements (d,)."""
-        ends = compositions @ self._elements
+        ends: NDArray[np.float64] = compositions @ self._elements
         if len(elements) == 1:
             return ends
         mask = _masks(np.bincount(elements, minlength=WIDTH)[None] > 0)[0]
-        inside = np.flatnonzero(((self._masks & ~mask) == 0).all(1))
+        inside = np.flatnonzero(((self._low & ~mask[0]) | (self._high & ~mask[1])) == 0)
         if not len(inside):
             return ends
         shares, depth = self._shares[np.ix_(inside, elements)], self._depth[inside]
@@ -116,7 +116,8 @@ class Hull:
         if name not in self._facets:
             self._facets[name] = _lower_facets(shares, depth)
         facets = self._facets[name]
-        return ends + (wanted @ facets[:, :-1].T + facets[:, -1]).max(1)
+        highest: NDArray[np.float64] = (wanted @ facets[:, :-1].T + facets[:, -1]).max(1)
+        return ends + highest
 
 
 def _masks(present: NDArray[np.bool_]) -> NDArray[np.uint64]:

@@ -216,10 +216,9 @@ def _to_json(result: Relaxed) -> dict[str, Any]:
 
 
 def _from_json(entry: dict[str, Any], origin: AtomicSystem) -> Relaxed:
-    numbers = {name: math.nan if entry[name] is None else entry[name] for name in _NUMBERS}
-    rest = {name: entry[name] for name in ("converged", "reason", "steps", "seconds")}
+    energy, initial, fmax = (math.nan if entry[name] is None else float(entry[name]) for name in _NUMBERS)
     system = AtomicSystem(origin.numbers, entry["positions"], entry["cell"], origin.info)
-    return Relaxed(system=system, **numbers, **rest)
+    return Relaxed(system, entry["converged"], entry["reason"], energy, initial, fmax, entry["steps"], entry["seconds"])
 
 
 def _finite(value: float) -> float | None:
