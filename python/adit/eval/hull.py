@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -99,9 +99,9 @@ class Hull:
         """(B,) float64, eV per atom: formation energies (B,) less the hull's. Negative: below it; NaN: no hull."""
         return np.asarray(energies, dtype=np.float64) - self.energies(compositions)
 
-    def _lowest(self, elements: NDArray[np.int64], compositions: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _lowest(self, elements: NDArray[np.int64], compositions: NDArray[np.float64]) -> Any:
         """(b,) of compositions (b, 101) that hold just these elements (d,)."""
-        ends: NDArray[np.float64] = compositions @ self._elements
+        ends = compositions @ self._elements
         if len(elements) == 1:
             return ends
         mask = _masks(np.bincount(elements, minlength=WIDTH)[None] > 0)[0]
@@ -116,8 +116,7 @@ class Hull:
         if name not in self._facets:
             self._facets[name] = _lower_facets(shares, depth)
         facets = self._facets[name]
-        highest: NDArray[np.float64] = (wanted @ facets[:, :-1].T + facets[:, -1]).max(1)
-        return ends + highest
+        return ends + (wanted @ facets[:, :-1].T + facets[:, -1]).max(1)
 
 
 def _masks(present: NDArray[np.bool_]) -> NDArray[np.uint64]:

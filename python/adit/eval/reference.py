@@ -82,7 +82,8 @@ class Reference:
         version: of its package and weights.
         energies: "file": the hull is of the set's own formation energies; "potential": of the potential's.
         fitted: crystals that `elements` was fitted to; 0 if it was not.
-        error: mean absolute difference of the potential's and the set's formation energies on these, eV per atom.
+        error: mean absolute difference of the potential's and the set's formation energies on these, eV per atom,
+            each of five parts by a fit to the other four.
     """
 
     hull: Hull
@@ -164,12 +165,11 @@ def reference(
     held = table.hull() if energies == "file" else None
     model = potential(calculator) if isinstance(calculator, str) else calculator
     more = {"out": out, "threads": threads, "progress": progress}
-    chosen = _choice(base, np.flatnonzero(held.elements if held else table.compositions.any(0)))
+    chosen = _choice(base, np.flatnonzero(table.compositions.any(0)))
     crystals = _crystals(base)
     found = _compute(crystals.subset(chosen), model, more)
     shares, deviation = base.compositions[chosen], found - base.energies[chosen]
-    elements = _fit(shares, deviation)
-    error = float(np.nanmean(np.abs(deviation - _weighted(shares, elements)))) if len(chosen) else math.nan
+    elements, error = _fit(shares, deviation), _held_out_error(shares, deviation)
     if held is None:
         held, elements = _potential_hull(table, elements, model, more)
     return Reference(held, elements, model.name, model.version, energies, len(chosen), error)
@@ -225,13 +225,23 @@ def _fit(shares: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np
     """
     usable = np.isfinite(values)
     shares, values = shares[usable], values[usable]
-    weights: NDArray[np.float64] = np.ones(len(values))
-    solution: NDArray[np.float64] = np.zeros(WIDTH)
+    weights: NDArray[Any] = np.ones(len(values))
+    solution = np.zeros(WIDTH)
     for _ in range(30):
         root = np.sqrt(weights)
         solution = np.linalg.lstsq(shares * root[:, None], values * root, rcond=None)[0]
         weights = 1 / np.maximum(np.abs(values - shares @ solution), _NOISE)
     return np.where(shares.any(0), solution, np.nan)
+
+
+def _held_out_error(shares: NDArray[np.float64], values: NDArray[np.float64]) -> float:
+    part = np.random.default_rng(1).permutation(len(values)) % 5
+    errors = [
+        np.abs(values[part == k] - _weighted(shares[part == k], _fit(shares[part != k], values[part != k])))
+        for k in range(5)
+    ]
+    known = np.concatenate(errors)[np.isfinite(np.concatenate(errors))]
+    return float(known.mean()) if len(known) else math.nan
 
 
 def _weighted(shares: NDArray[np.float64], elements: NDArray[np.float64]) -> NDArray[np.float64]:

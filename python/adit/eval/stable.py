@@ -158,8 +158,9 @@ def distances(systems: Systems, relaxed: Relaxations) -> tuple[NDArray[np.float6
 
     Returns:
         (B,) root mean square distance as pymatgen's `StructureMatcher.get_rms_dist` has it, in units of the cube root
-        of the volume for an atom, with ltol 0.3, stol 0.5, angle_tol 10; and (B,) in Angstrom. NaN where the two do
-        not match or the relaxation is not converged.
+        of the volume for an atom, with ltol 0.3, stol 0.5, angle_tol 10 and the cells as they are: relaxed crystals
+        often have a smaller primitive cell, and would then not match. And (B,) in Angstrom. NaN where the two do not
+        match or the relaxation is not converged.
     """
     rms, rmsd = np.full(len(relaxed), np.nan), np.full(len(relaxed), np.nan)
     done = np.flatnonzero(relaxed.converged)
@@ -167,7 +168,7 @@ def distances(systems: Systems, relaxed: Relaxations) -> tuple[NDArray[np.float6
         return rms, rmsd
     before = [as_system(systems[index]) for index in done.tolist()]
     after = [relaxed.results[index].system for index in done.tolist()]
-    matcher = StructureMatcher(TOLERANCES["ltol"], TOLERANCES["stol"], TOLERANCES["angle_tol"])
+    matcher = StructureMatcher(TOLERANCES["ltol"], TOLERANCES["stol"], TOLERANCES["angle_tol"], primitive_cell=False)
     rms[done] = matcher.rms_pairs(before, after)[:, 0]
     volumes = [(a.volume + b.volume) / (2 * len(a)) for a, b in zip(before, after, strict=True)]
     rmsd[done] = rms[done] * np.cbrt(volumes)
