@@ -19,6 +19,7 @@ from ase.calculators.emt import EMT
 from ase.filters import FrechetCellFilter
 from ase.optimize import FIRE
 
+import adit
 from adit.errors import BackendUnavailableError, InvalidInputError, UnreadableFileError
 from adit.eval.calculators import AsePotential, potential
 from adit.eval.chgnet import Chgnet
@@ -345,9 +346,9 @@ class SlowEMT(EMT):
 """
 WORK = """
 import sys
-from test_relax import metals
+import adit
 from adit.eval.relax import relax
-relax(metals(9), "slow_emt:SlowEMT", out=sys.argv[1])
+relax(adit.read(sys.argv[1]), "slow_emt:SlowEMT", out=sys.argv[2])
 """
 
 
@@ -358,12 +359,14 @@ def lines_in(file: Path) -> int:
 def test_a_killed_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGKILL in the middle, twice; in the end the results are those of a run in peace, nothing done twice."""
     (tmp_path / "slow_emt.py").write_text(SLOW_EMT)
-    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    adit.write(tmp_path / "metals.extxyz", metals(9))
+    systems = adit.read(tmp_path / "metals.extxyz")
     file = tmp_path / "out" / "relaxations.jsonl"
     finished: list[list[bytes]] = []
     for _ in range(2):
         target = lines_in(file) + 3
-        command = [sys.executable, "-c", WORK, str(file.parent)]
+        command = [sys.executable, "-c", WORK, str(tmp_path / "metals.extxyz"), str(file.parent)]
         with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}) as process:
             deadline = time.monotonic() + 100
             while lines_in(file) < target and process.poll() is None and time.monotonic() < deadline:
@@ -372,10 +375,10 @@ def test_a_killed_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             process.send_signal(signal.SIGKILL)
         finished.append(file.read_bytes().splitlines()[: lines_in(file)])
     monkeypatch.syspath_prepend(tmp_path)
-    found = relax(metals(9), "slow_emt:SlowEMT", out=file.parent)
+    found = relax(systems, "slow_emt:SlowEMT", out=file.parent)
     assert found.resumed == len(finished[1]) - 1 >= 4
     content = file.read_bytes().splitlines()
     assert content[: len(finished[1])] == finished[1] and finished[1][: len(finished[0])] == finished[0]
     keys = [json.loads(line)["key"] for line in content[1:]]
     assert len(keys) == len(set(keys)) == 9
-    assert np.allclose(found.energies, relax(metals(9), EMT_NAME).energies, atol=1e-12)
+    assert np.allclose(found.energies, relax(systems, EMT_NAME).energies, atol=1e-12)

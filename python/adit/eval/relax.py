@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -188,10 +189,12 @@ def _batches(waiting: list[tuple[int, AtomicSystem]], model: Potential) -> Itera
 
 @contextlib.contextmanager
 def _threads(count: int | None) -> Iterator[None]:
-    import torch
-
+    torch = sys.modules.get("torch")  # a potential that uses it has loaded it
+    if torch is None or count is None:
+        yield
+        return
     before = torch.get_num_threads()
-    torch.set_num_threads(before if count is None else count)
+    torch.set_num_threads(count)
     try:
         yield
     finally:
