@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from adit.errors import InvalidInputError
+from adit.eval.calculators import potential
 from adit.eval.crystals import TOLERANCES
 from adit.eval.hull import compositions
+from adit.eval.reference import Reference, reference
+from adit.eval.relax import Relaxations, relax
 from adit.matching import StructureMatcher
 from adit.packing import as_system, pack_crystals
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from adit.eval.reference import Reference
-    from adit.eval.relax import Relaxations
+    from adit.eval.fire import Potential
+    from adit.eval.reference import Energies, Source, Table
     from adit.packing import Systems
 
 STABLE, METASTABLE = 0.0, 0.1
 """eV per atom above the hull, at most: recipe of MatterGen and ADiT (arXiv 2312.03687, 2503.03965)."""
+StageProgress = Callable[[str, int, int], None]
+"""Called with (stage, crystals finished, of how many)."""
 _ROUNDING = 1e-6
 """eV per atom; single precision of a potential."""
 
@@ -102,6 +111,64 @@ class Stability:
         return _plain(asdict(self))  # type: ignore[no-any-return]
 
 
+def judge(
+    systems: Systems,
+    source: Source | Table,
+    calculator: str | Potential = "chgnet",
+    *,
+    energies: Energies = "file",
+    fit: Source | Table | None = None,
+    unique: ArrayLike | None = None,
+    novel: ArrayLike | None = None,
+    fmax: float = 0.05,
+    steps: int = 500,
+    seconds: float | None = None,
+    out: str | os.PathLike[str] | None = None,
+    threads: int | None = None,
+    progress: StageProgress | None = None,
+) -> Stability:
+    """All of it in one call: `adit.eval.reference.reference`, `adit.eval.relax.relax`, then `stability`.
+
+    Args:
+        systems: B crystals as generated.
+        source, energies, fit: the reference set, see `reference`.
+        calculator: name of a potential, or one that is loaded.
+        unique, novel: (B,) bool, see `stability`.
+        fmax, steps, seconds: see `relax`.
+        out: folder for the journals, in `reference` and `relaxed`; the same call again goes on where it was.
+        threads: processor cores to use.
+        progress: called with ("reference" or "relaxation", crystals finished, of how many).
+
+    Raises:
+        InvalidInputError, UnreadableFileError, BackendUnavailableError: as these three, before any relaxation.
+    """
+    _check(systems, {"unique": unique, "novel": novel})
+    model = potential(calculator) if isinstance(calculator, str) else calculator
+    folder = None if out is None else Path(out)
+    first = functools.partial(progress, "reference") if progress else None
+    second = functools.partial(progress, "relaxation") if progress else None
+    held = reference(
+        source,
+        model,
+        energies=energies,
+        fit=fit,
+        out=folder and folder / "reference",
+        threads=threads,
+        progress=first,
+    )
+    relaxed = relax(
+        systems,
+        model,
+        fmax=fmax,
+        steps=steps,
+        seconds=seconds,
+        out=folder and folder / "relaxed",
+        threads=threads,
+        progress=second,
+    )
+    return stability(systems, relaxed, held, unique=unique, novel=novel)
+
+
 def stability(
     systems: Systems,
     relaxed: Relaxations,
@@ -122,7 +189,12 @@ def stability(
     Raises:
         InvalidInputError: lengths differ, a system is a molecule, or the reference is for another potential.
     """
-    _check(systems, relaxed, reference, unique, novel)
+    _check(systems, {"relaxed": relaxed, "unique": unique, "novel": novel})
+    if (relaxed.calculator, relaxed.version) != (reference.calculator, reference.version):
+        raise InvalidInputError(
+            f"the crystals were relaxed with {relaxed.calculator} ({relaxed.version}), the reference is for "
+            f"{reference.calculator} ({reference.version}). Make both with the same potential"
+        )
     shares = compositions(systems)
     formation = reference.formation(shares, relaxed.energies)
     above = reference.hull.above(shares, formation)
@@ -175,22 +247,13 @@ def distances(systems: Systems, relaxed: Relaxations) -> tuple[NDArray[np.float6
     return rms, rmsd
 
 
-def _check(
-    systems: Systems, relaxed: Relaxations, reference: Reference, unique: ArrayLike | None, novel: ArrayLike | None
-) -> None:
+def _check(systems: Systems, lists: Mapping[str, Any]) -> None:
     pack_crystals(systems)
-    lengths = {"relaxed": len(relaxed)}
-    lengths |= {
-        name: len(np.asarray(flags)) for name, flags in (("unique", unique), ("novel", novel)) if flags is not None
-    }
-    for name, length in lengths.items():
-        if length != len(systems):
-            raise InvalidInputError(f"`{name}` must have one entry for each of {len(systems)} systems; got {length}")
-    if (relaxed.calculator, relaxed.version) != (reference.calculator, reference.version):
-        raise InvalidInputError(
-            f"the crystals were relaxed with {relaxed.calculator} ({relaxed.version}), the reference is for "
-            f"{reference.calculator} ({reference.version}). Make both with the same potential"
-        )
+    for name, values in lists.items():
+        if values is not None and len(values) != len(systems):
+            raise InvalidInputError(
+                f"`{name}` must have one entry for each of {len(systems)} systems; got {len(values)}"
+            )
 
 
 def _summarise(
