@@ -41,7 +41,7 @@ def potential(name: str, device: str = "cpu") -> Potential:
 
     Args:
         name: "chgnet", "chgnet-r2scan", "sevennet", "mace"; or "module:Class" of an ASE calculator that needs no
-            arguments and gives energy, forces and stress.
+            arguments and gives energy, forces and stress; or "module:function" of what makes one.
         device: for CHGNet, as in torch.
 
     Raises:
