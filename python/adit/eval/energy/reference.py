@@ -17,14 +17,14 @@ import numpy as np
 from adit.data.packed import PackedDataset
 from adit.elements import NUMBERS
 from adit.errors import InvalidInputError, UnreadableFileError
-from adit.eval.hull import WIDTH, Hull, compositions
-from adit.eval.relax import Progress, energies
+from adit.eval.energy.hull import WIDTH, Hull, compositions
+from adit.eval.energy.relax import Progress, energies
 from adit.system import AtomicSystem
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from adit.eval.fire import Potential
+    from adit.eval.energy.fire import Potential
 
 Source: TypeAlias = "str | os.PathLike[str] | PackedDataset"
 Energies: TypeAlias = Literal["file", "potential"]
@@ -44,7 +44,7 @@ class Table:
 
     Attributes:
         name: of the set.
-        compositions: (M, 101), see `adit.eval.hull.compositions`.
+        compositions: (M, 101), see `adit.eval.energy.hull.compositions`.
         energies: (M,) float64, formation energies, eV per atom; NaN where the set has none.
         structures: the crystals, where the set has them.
         skipped: rows that could not be read.
@@ -150,13 +150,13 @@ def reference(
         energies: whose formation energies make the hull.
         fit: crystals with formation energies to fit the elements' energies to, if not those of `source`.
         out: folder for a journal, so that energies are computed once.
-        threads, progress: as for `adit.eval.relax.energies`.
+        threads, progress: as for `adit.eval.energy.relax.energies`.
 
     Raises:
         InvalidInputError: the set has no formation energies, or no crystals where they are needed.
-        UnreadableFileError, BackendUnavailableError: as `read_reference` and `adit.eval.relax.relax`.
+        UnreadableFileError, BackendUnavailableError: as `read_reference` and `adit.eval.energy.relax.relax`.
     """
-    from adit.eval.calculators import potential
+    from adit.eval.energy.calculators import potential
 
     if energies not in ("file", "potential"):
         raise InvalidInputError(f"`energies` must be 'file' or 'potential'; got {energies!r}")

@@ -84,7 +84,7 @@ class Evaluation(NamedTuple):
 
 
 class Potential(Protocol):
-    """What gives energies: `adit.eval.chgnet.Chgnet`, `adit.eval.calculators.AsePotential`.
+    """What gives energies: `adit.eval.energy.chgnet.Chgnet`, `adit.eval.energy.calculators.AsePotential`.
 
     Attributes:
         name: as the user gave it.

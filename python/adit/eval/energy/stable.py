@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from adit.errors import InvalidInputError
-from adit.eval.calculators import potential
 from adit.eval.crystals import TOLERANCES
-from adit.eval.hull import compositions
-from adit.eval.reference import Reference, reference
-from adit.eval.relax import Relaxations, relax
+from adit.eval.energy.calculators import potential
+from adit.eval.energy.hull import compositions
+from adit.eval.energy.reference import Reference, reference
+from adit.eval.energy.relax import Relaxations, relax
 from adit.matching import StructureMatcher
 from adit.packing import as_system, pack_crystals
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from adit.eval.fire import Potential
-    from adit.eval.reference import Energies, Source, Table
+    from adit.eval.energy.fire import Potential
+    from adit.eval.energy.reference import Energies, Source, Table
     from adit.packing import Systems
 
 STABLE, METASTABLE = 0.0, 0.1
@@ -127,7 +127,7 @@ def judge(
     threads: int | None = None,
     progress: StageProgress | None = None,
 ) -> Stability:
-    """All of it in one call: `adit.eval.reference.reference`, `adit.eval.relax.relax`, then `stability`.
+    """All of it in one call: `adit.eval.energy.reference.reference`, `adit.eval.energy.relax.relax`, then `stability`.
 
     Args:
         systems: B crystals as generated.
@@ -181,7 +181,7 @@ def stability(
 
     Args:
         systems: B crystals as generated.
-        relaxed: of these, by `adit.eval.relax.relax`.
+        relaxed: of these, by `adit.eval.energy.relax.relax`.
         reference: hull and elements' energies for the same potential.
         unique: (B,) bool, see `adit.eval.crystals.unique`.
         novel: (B,) bool, see `adit.eval.crystals.novel`.

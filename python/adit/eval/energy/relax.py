@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from adit.errors import InvalidInputError
-from adit.eval.calculators import potential
-from adit.eval.fire import Limits, Potential, Relaxed, Run, relax_together
-from adit.eval.journal import Journal, key
+from adit.eval.energy.calculators import potential
+from adit.eval.energy.fire import Limits, Potential, Relaxed, Run, relax_together
+from adit.eval.energy.journal import Journal, key
 from adit.packing import as_system, pack, pack_crystals
 from adit.system import AtomicSystem
 
@@ -77,7 +77,7 @@ def relax(
 
     Args:
         systems: crystals.
-        calculator: name of a potential, see `adit.eval.calculators.potential`, or one that is loaded.
+        calculator: name of a potential, see `adit.eval.energy.calculators.potential`, or one that is loaded.
         fmax: converged when no force exceeds this, eV / Angstrom; see `Limits` for the cell.
         steps: at most so many for each crystal.
         seconds: at most so much processing time for each crystal.

@@ -15,12 +15,12 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 
 from adit.data.packed import PackedDataset
 from adit.errors import InvalidInputError, UnreadableFileError
-from adit.eval.calculators import potential
-from adit.eval.fire import Limits, Relaxed
-from adit.eval.hull import WIDTH, Hull, compositions
-from adit.eval.reference import Reference, Table, reference
-from adit.eval.relax import Relaxations, relax
-from adit.eval.stable import distances, judge, stability
+from adit.eval.energy.calculators import potential
+from adit.eval.energy.fire import Limits, Relaxed
+from adit.eval.energy.hull import WIDTH, Hull, compositions
+from adit.eval.energy.reference import Reference, Table, reference
+from adit.eval.energy.relax import Relaxations, relax
+from adit.eval.energy.stable import distances, judge, stability
 from adit.system import AtomicSystem
 
 EMT_NAME = "ase.calculators.emt:EMT"

@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from adit.elements import SYMBOLS
 from adit.errors import BackendUnavailableError, InvalidInputError
-from adit.eval.fire import Evaluation, overlap
+from adit.eval.energy.fire import Evaluation, overlap
 from adit.neighbors import neighbor_list_batch
 
 if TYPE_CHECKING:

@@ -21,9 +21,9 @@ from ase.optimize import FIRE
 
 import adit
 from adit.errors import BackendUnavailableError, InvalidInputError, UnreadableFileError
-from adit.eval.calculators import AsePotential, potential
-from adit.eval.chgnet import Chgnet
-from adit.eval.relax import energies, relax
+from adit.eval.energy.calculators import AsePotential, potential
+from adit.eval.energy.chgnet import Chgnet
+from adit.eval.energy.relax import energies, relax
 from adit.packing import pack
 from adit.system import AtomicSystem
 
@@ -245,7 +245,7 @@ def test_a_missing_package_is_named() -> None:
 import sys
 sys.modules.update(chgnet=None, sevenn=None, mace=None)
 from adit.errors import BackendUnavailableError
-from adit.eval.calculators import potential
+from adit.eval.energy.calculators import potential
 for name in ("chgnet", "sevennet", "mace"):
     try:
         potential(name)
@@ -347,7 +347,7 @@ class SlowEMT(EMT):
 WORK = """
 import sys
 import adit
-from adit.eval.relax import relax
+from adit.eval.energy.relax import relax
 relax(adit.read(sys.argv[1]), "slow_emt:SlowEMT", out=sys.argv[2])
 """
 

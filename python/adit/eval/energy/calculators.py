@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from adit.errors import BackendUnavailableError, InvalidInputError
-from adit.eval.fire import CLOSEST, Evaluation, Potential, overlap
+from adit.eval.energy.fire import CLOSEST, Evaluation, Potential, overlap
 from adit.neighbors import neighbor_list
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def potential(name: str, device: str = "cpu") -> Potential:
         BackendUnavailableError: its package is not installed, or it cannot be set up.
     """
     if name in CHGNET:
-        from adit.eval.chgnet import Chgnet
+        from adit.eval.energy.chgnet import Chgnet
 
         return Chgnet(CHGNET[name], device)
     if name in KNOWN:
@@ -63,7 +63,7 @@ def potential(name: str, device: str = "cpu") -> Potential:
 
 
 class AsePotential:
-    """An ASE calculator behind the interface of `adit.eval.fire.Potential`.
+    """An ASE calculator behind the interface of `adit.eval.energy.fire.Potential`.
 
     Args:
         calculator: gives energy, forces and stress of periodic `ase.Atoms`.

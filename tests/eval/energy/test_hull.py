@@ -15,8 +15,8 @@ from pymatgen.core import Composition
 from adit.data.packed import PackedDataset
 from adit.elements import NUMBERS, SYMBOLS
 from adit.errors import InvalidInputError, UnreadableFileError
-from adit.eval.hull import WIDTH, Hull, compositions
-from adit.eval.reference import read_reference
+from adit.eval.energy.hull import WIDTH, Hull, compositions
+from adit.eval.energy.reference import read_reference
 from adit.system import AtomicSystem
 
 CHEMISTRY = [NUMBERS[symbol] for symbol in ("Li", "Fe", "P", "O", "S", "Na", "Cl")]
@@ -74,7 +74,7 @@ def test_facets_and_linear_programme_agree(seed: int, monkeypatch: pytest.Monkey
     energies = rng.normal(-0.4, 0.4, len(shares))
     wanted = random_shares(rng, 40, 6, CHEMISTRY)
     by_facets = Hull(shares, energies, "random").energies(wanted)
-    monkeypatch.setattr("adit.eval.hull._QHULL_ELEMENTS", 1)
+    monkeypatch.setattr("adit.eval.energy.hull._QHULL_ELEMENTS", 1)
     assert np.abs(Hull(shares, energies, "random").energies(wanted) - by_facets).max() < 1e-7
 
 
@@ -194,7 +194,7 @@ def test_reads_crystals_with_energies(tmp_path: Path) -> None:
 
 def test_reads_a_csv_of_cifs() -> None:
     """CDVAE's layout, as MP-20 is published."""
-    folder = Path(__file__).parents[1] / "fixtures" / "mp_20"
+    folder = Path(__file__).parents[2] / "fixtures" / "mp_20"
     file = sorted(folder.glob("*.csv*"))[0]
     table = read_reference(file)
     assert len(table.energies) and np.isfinite(table.energies).any()
