@@ -52,7 +52,8 @@ class Verdicts:
         smiles: canonical SMILES without stereochemistry of each valid one, None of each invalid one.
         paired: (B,) bool, valid, and no electron is unpaired.
         connected: (B,) bool, in one piece by the bonds of the protocol. False without atoms.
-        reasons: why each invalid one is so, in words that count atoms from 0; "" for a valid one.
+        reasons: why each invalid one is so, or what is unpaired in a valid one, in words that count atoms from 0;
+            "" for one without fault.
     """
 
     smiles: list[str | None]
@@ -152,7 +153,7 @@ def _judge(
         return None, False, connected, unpaired
     from rdkit import Chem
 
-    return str(Chem.MolToSmiles(molecule, isomericSmiles=False)), not unpaired, connected, ""
+    return str(Chem.MolToSmiles(molecule, isomericSmiles=False)), not unpaired, connected, unpaired
 
 
 def _fragments(count: int, bonds: list[list[int]]) -> list[int]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _PERCEPTION = 1
 """Counts up when `adit.bonds` or `adit.eval.protocols` says something else of a molecule than before."""
+_WORTH_KEEPING = 2000  # molecules: fewer take a second
 _LIBRARIES = {"adit": ("rdkit", "openbabel-wheel"), "edm": ("rdkit",), "adit-rust": ("rdkit",)}
 
 
@@ -87,12 +88,13 @@ class Reference:
             lines = path.read_text(encoding="utf-8").split("\n")
         except OSError:
             lines = []
-        if len(lines) == len(self.molecules):
+        if len(lines) == len(self.molecules) > 0:
             if advance is not None:
                 advance(len(lines))
         else:
             lines = [entry or "" for entry in judge(molecules, protocol, workers=workers, advance=advance).smiles]
-            _keep(path, lines)
+            if len(lines) >= _WORTH_KEEPING:
+                _keep(path, lines)
         first: dict[str, int] = {}
         for index, entry in zip(self.molecules.tolist(), lines, strict=True):
             if entry:
