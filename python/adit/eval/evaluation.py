@@ -17,7 +17,7 @@ from adit.convert.files import iread
 from adit.errors import BackendUnavailableError, UnreadableFileError
 from adit.eval.protocols import PROTOCOLS, Protocol, check_protocol
 from adit.eval.reference import Reference, installed
-from adit.eval.results import KINDS, Evaluation, Kind, Metric
+from adit.eval.results import KINDS, NOT_RUN, Evaluation, Kind, Metric
 from adit.eval.stages import CrystalStage, Figure, Findings, MoleculeStage, Samples, Stage
 from adit.eval.workers import Advance, Workers, cores
 from adit.packing import as_system
@@ -54,7 +54,7 @@ def evaluate(
     Args:
         source: whatever `adit.read` reads, or systems (and broken entries of `iread`).
         protocols: for molecules; None for all that can run here. See `adit.eval.PROTOCOLS`.
-        reference: novelty is measured against this: a prepared data set by name, `mp20:train` for a split of it, a file.
+        reference: for novelty: a prepared data set by name, `mp20:train` for a split of it, a file; None: no novelty.
         seed: of the intervals.
         level: of confidence.
         processes: that share the work of RDKit and Open Babel; None for one for each core. See `Workers`.
@@ -136,12 +136,19 @@ def _available(protocols: Sequence[Protocol] | None) -> tuple[list[Protocol], di
     chosen: list[Protocol] = []
     missing: dict[str, str] = {}
     for protocol in PROTOCOLS:
-        try:
-            check_protocol(protocol)
+        if reason := _unavailable(protocol):
+            missing[protocol] = f"{NOT_RUN}: {reason}"
+        else:
             chosen.append(protocol)
-        except BackendUnavailableError as error:
-            missing[protocol] = f"Not run: {error}"
     return chosen, missing
+
+
+def _unavailable(protocol: Protocol) -> str:
+    try:
+        check_protocol(protocol)
+    except BackendUnavailableError as error:
+        return str(error)
+    return ""
 
 
 def _entries(source: Any, advance: Advance) -> Iterator[AtomicSystem | BrokenEntry]:

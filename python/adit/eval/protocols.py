@@ -129,9 +129,7 @@ def quiet_rdkit() -> Iterator[None]:
         yield
 
 
-def _judge(
-    graph: _Graph, positions: NDArray[np.float64], protocol: Protocol
-) -> tuple[str | None, bool, bool, str]:
+def _judge(graph: _Graph, positions: NDArray[np.float64], protocol: Protocol) -> tuple[str | None, bool, bool, str]:
     """SMILES, paired, connected, reason."""
     if not graph.numbers:
         return None, False, False, "no atoms"

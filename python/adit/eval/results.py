@@ -17,6 +17,8 @@ FORMAT, FORMAT_VERSION = "adit-eval", 1
 Kind = Literal["molecules", "crystals"]
 KINDS: tuple[Kind, ...] = ("molecules", "crystals")
 NAN = float("nan")
+NOT_RUN = "Not run"
+"""How the entry in `Evaluation.protocols` begins of one that could not be run; the reason follows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

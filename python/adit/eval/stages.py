@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 CRYSTAL_PROTOCOL = "cdvae"
 CRYSTAL_DEFINITION = (
-    "Structure valid: no two atoms nearer than 0.5 A, in a cell of at least 0.1 A^3; composition valid: SMACT's test of "
-    "charge neutrality and electronegativity (smact14 states); the same by StructureMatcher (stol 0.5, ltol 0.3, "
+    "Structure valid: no two atoms nearer than 0.5 A, in a cell of at least 0.1 A^3; composition valid: SMACT's test "
+    "of charge neutrality and electronegativity (smact14 states); the same by StructureMatcher (stol 0.5, ltol 0.3, "
     "angle_tol 10), among the structurally valid (CDVAE, arXiv 2110.06197)."
 )
 SYMPREC = 0.1
@@ -215,7 +215,9 @@ class CrystalStage:
         neutral = np.array([not fault for fault in composition], dtype=np.bool_)
         rows: list[dict[str, Any]] = []
         for place in range(count):
-            repeats = int(samples.indices[different.labels[place]]) if sound[place] and not different.first[place] else None
+            repeats = (
+                int(samples.indices[different.labels[place]]) if sound[place] and not different.first[place] else None
+            )
             match = int(found[place]) if found[place] >= 0 else None
             why = [structure[place], composition[place], *_repeats(repeats, match, samples.reference)]
             if sound[place] and not different.comparable[place]:
