@@ -39,7 +39,7 @@ def evaluate(
         list[Path],
         typer.Argument(
             metavar="FILE",
-            help="cif, xyz, extxyz, sdf or POSCAR; a folder or zip of those; a prepared data set. With --compare: files "
+            help="cif, xyz, extxyz, sdf, POSCAR; a folder or zip of those; a prepared data set. With --compare: files "
             "that --json wrote.",
         ),
     ],

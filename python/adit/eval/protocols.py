@@ -41,6 +41,7 @@ PROTOCOLS: dict[Protocol, str] = {
 
 OVERLAP = 0.5
 """Angstrom: atoms of a molecule nearer than this are named as the reason why it is invalid."""
+_FAR = 1e9  # Angstrom
 _REACH = 2.9  # Angstrom, beyond the longest bond of EDM's tables
 
 
@@ -220,13 +221,18 @@ def _sanitise(molecule: Any, origin: list[int], graph: _Graph) -> str:
     """What RDKit objects to, in words; "" if it sanitised the molecule."""
     from rdkit import Chem
 
-    if Chem.SanitizeMol(molecule, catchErrors=True) == Chem.SanitizeFlags.SANITIZE_NONE:
-        return ""
+    try:
+        if Chem.SanitizeMol(molecule, catchErrors=True) == Chem.SanitizeFlags.SANITIZE_NONE:
+            return ""
+        molecule.UpdatePropertyCache(strict=False)
+        problems = Chem.DetectChemistryProblems(molecule)
+    except RuntimeError:  # one of its invariants
+        return "RDKit gives up on it"
     valences = [0] * len(graph.numbers)
     for (first, second), order in zip(graph.bonds, graph.orders, strict=True):
         valences[first] += order
         valences[second] += order
-    for problem in Chem.DetectChemistryProblems(molecule):
+    for problem in problems:
         if problem.GetType() == "AtomValenceException":
             atom = origin[problem.GetAtomIdx()]
             return f"{name(graph.numbers[atom])} {atom} has valence {valences[atom]}"
@@ -309,6 +315,8 @@ def _crowded(numbers: list[int], positions: NDArray[np.float64], bonds: list[lis
 def _by_tables(batch: Packed) -> Iterator[_Graph]:
     """Bonds of EDM: appendix C of arXiv 2203.17003."""
     lengths = _lengths()
+    far = _far(batch)
+    batch = batch._replace(positions=np.where(np.repeat(far, np.diff(batch.offsets))[:, None], 0.0, batch.positions))
     first, second, distance, ends = neighbor_list_batch("ijd", batch, _REACH, half=True, threads=1)
     limits = lengths[batch.numbers[first], batch.numbers[second]]
     below = 100 * distance[:, None] < limits
@@ -319,7 +327,15 @@ def _by_tables(batch: Packed) -> Iterator[_Graph]:
         pairs = slice(int(ends[place]), int(ends[place + 1]))
         bonded = order[pairs] > 0
         ij = np.stack([first[pairs][bonded], second[pairs][bonded]], axis=1) - start
-        yield _Graph(numbers[start:stop], ij.tolist(), order[pairs][bonded].tolist(), [0] * (stop - start))
+        orders = order[pairs][bonded].tolist()
+        fault = "the coordinates are too large for distances" if far[place] else ""
+        yield _Graph(numbers[start:stop], ij.tolist(), orders, [0] * (stop - start), fault)
+
+
+def _far(batch: Packed) -> NDArray[np.bool_]:
+    """(B,) bool: an atom is so far from the origin that `adit.neighbors` refuses the molecule."""
+    far = np.abs(batch.positions).max(axis=1, initial=0) >= _FAR
+    return np.bincount(np.repeat(np.arange(len(batch.periodic)), np.diff(batch.offsets)), far, len(batch.periodic)) > 0
 
 
 @lru_cache
