@@ -12,8 +12,6 @@ import time
 from itertools import product
 from pathlib import Path
 
-import numpy as np
-
 from adit import validity as crystal_validity
 from adit.eval.molecules import judge, uniqueness
 from adit.eval.stability import edm_stability

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from adit import _rust
 from adit.bonds import BondFlag, infer_bonds_batch
 from adit.elements import SYMBOLS
 from adit.errors import BackendUnavailableError, InvalidInputError
@@ -34,13 +35,13 @@ PROTOCOLS: dict[Protocol, str] = {
     ),
     "adit-rust": (
         "Bonds, orders and charges of a neutral molecule by adit.bonds; valid if RDKit sanitises the largest fragment, "
-        "no electron is unpaired there, and no atoms overlap or crowd each other."
+        "which is neutral and has no unpaired electron, and no atoms overlap (0.5 A) or crowd each other."
     ),
 }
 """What each protocol is, in one sentence."""
 
 OVERLAP = 0.5
-"""Angstrom: atoms of a molecule nearer than this are named as the reason why it is invalid."""
+"""Angstrom: atoms of an invalid molecule nearer than this are named as the reason; by "adit-rust" they are one."""
 _FAR = 1e9  # Angstrom
 _REACH = 2.9  # Angstrom, beyond the longest bond of EDM's tables
 
@@ -148,8 +149,9 @@ def _judge(graph: _Graph, positions: NDArray[np.float64], protocol: Protocol) ->
     if fault:
         return None, False, connected, _overlap(graph.numbers, positions) or fault
     unpaired = _unpaired(molecule, origin, graph)
-    if unpaired and protocol == "adit-rust":
-        return None, False, connected, unpaired
+    charge = sum(graph.charges[atom] for atom in atoms)
+    if protocol == "adit-rust" and (unpaired or charge):
+        return None, False, connected, unpaired or f"the largest fragment has charge {charge:+d}"
     from rdkit import Chem
 
     return str(Chem.MolToSmiles(molecule, isomericSmiles=False)), not unpaired, connected, unpaired
@@ -281,6 +283,7 @@ def _bond_kinds() -> tuple[Any, ...]:
 
 def _by_adit(batch: Packed) -> Iterator[_Graph]:
     found = infer_bonds_batch(batch, 0, threads=1)
+    near = _rust.min_distances(batch.positions, batch.cells, batch.periodic, batch.offsets, 1) < OVERLAP
     numbers, bonds, orders, charges = (
         array.tolist() for array in (batch.numbers, found.bonds, found.orders, found.charges)
     )
@@ -288,7 +291,9 @@ def _by_adit(batch: Packed) -> Iterator[_Graph]:
         atoms = slice(int(batch.offsets[place]), int(batch.offsets[place + 1]))
         pairs = slice(int(found.bond_offsets[place]), int(found.bond_offsets[place + 1]))
         fault = ""
-        if flags & (BondFlag.CROWDED | BondFlag.OVERLAP):
+        if near[place] or flags & BondFlag.OVERLAP:
+            fault = "atoms overlap"
+        elif flags & BondFlag.CROWDED:
             fault = _crowded(numbers[atoms], batch.positions[atoms], bonds[pairs])
         elif flags & BondFlag.CHARGE:
             fault = "no neutral choice of bonds and charges"
