@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -121,5 +122,17 @@ def cut(batch: Packed, size: int) -> Iterator[Packed]:
 def _pool(processes: int) -> ProcessPoolExecutor:
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
-    ignore = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for this process alone
-    return ProcessPoolExecutor(processes, context, initializer=signal.signal, initargs=ignore)
+    return ProcessPoolExecutor(processes, context, initializer=_begin)
+
+
+def _begin() -> None:
+    """Leaves Ctrl-C to the parent, and ends with it, even where it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
