@@ -90,6 +90,7 @@ def test_processes_give_the_same_in_the_same_order(shaken: list[AtomicSystem], m
     assert max(done) == CHUNK
 
 
+@pytest.mark.slow  # torch takes seconds to import
 def test_a_script_with_threads(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     environment = {**os.environ, "PYTHONPATH": str(Path(adit.__file__).parents[1])}

@@ -94,7 +94,7 @@ def iread(path: str | os.PathLike[str]) -> Iterator[AtomicSystem | BrokenEntry]:
             (gzip, zip), or of an unknown kind; a folder or zip holds no file of a known kind.
     """
     path = Path(path)
-    if (path / "meta.json").is_file():
+    if (path / "meta.json").is_file() and (path / "offsets.npy").is_file():
         yield from _dataset(path)
     elif path.is_dir():
         yield from _folder(path)

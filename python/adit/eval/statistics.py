@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 RESAMPLES = 1000
 _CHUNK = 2**22
-_KINDS = 1000
+_REPEATS = 8
+"""From so many structures for each different value, on average, it is quicker to draw how often each value comes."""
 
 
 def bootstrap(
@@ -48,7 +49,7 @@ def bootstrap(
         return float("nan"), float("nan")
     rng = np.random.default_rng(seed)
     kinds, times = np.unique(np.stack([value_B, weight_B], axis=1), axis=0, return_counts=True)
-    if len(kinds) <= _KINDS:  # how often each kind is drawn is multinomial: the same law, without drawing each
+    if count >= _REPEATS * len(kinds):  # how often each comes is multinomial: the same law, without drawing each
         drawn_RK = rng.multinomial(count, times / count, RESAMPLES)
         totals_R = drawn_RK @ kinds[:, 1]
         means_R = (drawn_RK @ kinds.prod(1)) / np.where(totals_R > 0, totals_R, np.nan)
