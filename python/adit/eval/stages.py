@@ -1,7 +1,8 @@
 """What a stage of `adit.eval.evaluate` is, and the stages that it always has.
 
 A stage takes the samples of one kind, and gives figures over them and fields of their rows. To add one, write a class
-with the members of `Stage` and pass an instance: `evaluate(path, stages=[MyStage()])`; `adit-eval` does the same.
+with the members of `Stage` and pass an instance, `evaluate(path, stages=[MyStage()])`; it runs after these, sees their
+rows, and what it finds goes into the tables, the JSON file and `--compare` like theirs.
 """
 
 from __future__ import annotations
