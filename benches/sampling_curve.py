@@ -13,10 +13,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from adit import validity as crystal_validity
-from adit.eval.molecules import connected, uniqueness, validity
+from adit.eval.molecules import judge, uniqueness
 from adit.eval.stability import edm_stability
 from adit.generate import Generator
 
@@ -54,13 +52,13 @@ def main() -> None:
             "seconds": round(seconds, 2), "machine": platform.processor() or platform.machine(),
         }  # fmt: skip
         if system == "molecule":
-            stability, smiles = edm_stability(made), validity(made, "openbabel")
+            stability, verdicts = edm_stability(made), judge(made, "adit")
             figures = {
                 "stable_atoms": stability.atom_stability,
                 "stable_molecules": stability.molecule_stability,
-                "valid": np.mean([s is not None for s in smiles]),
-                "connected": np.mean(connected(made)),
-                "unique": uniqueness(smiles),
+                "valid": verdicts.paired.mean(),
+                "connected": verdicts.connected.mean(),
+                "unique": uniqueness(verdicts.smiles),
             }
         else:
             structural, compositional = crystal_validity.structural(made), crystal_validity.compositional(made)

@@ -52,6 +52,7 @@ its checkpoint code, and its validation generates."""
 
 UPWARD = {
     ("adit.system", "convert"): "`to_ase` and its like import the converter when they are called",
+    ("adit.convert.files", "data"): "`iread` opens a prepared data set",
     ("adit.packing", "convert"): "`as_system` imports the converter of the class that it meets",
 }
 """The exceptions, by module and layer; each inside a function, with its reason."""

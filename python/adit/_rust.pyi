@@ -354,6 +354,16 @@ def compositional_of_formulas(
             composition has more than 2^24 atoms.
     """
 
+def oxidation_state_tables(oxidation_states: str = "smact14") -> list[tuple[float, list[int]]]:
+    """What `compositional` goes by: for atomic numbers 0 to 100 the electronegativity (NaN: none) and the states.
+
+    Args:
+        oxidation_states: "smact14", "icsd16" or "icsd24".
+
+    Raises:
+        InvalidInputError: the table is unknown.
+    """
+
 class Crystals:
     """Crystals, reduced once for all comparisons by `adit.matching`; immutable.
 

@@ -129,6 +129,14 @@ def pack(systems: Systems | Iterable[SystemLike]) -> Packed:
     )
 
 
+def take(batch: Packed, indices: NDArray[np.int64]) -> Packed:
+    """The chosen systems, in the order of `indices` (k,)."""
+    sizes = np.diff(batch.offsets)[indices]
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    atoms = np.repeat(batch.offsets[:-1][indices] - offsets[:-1], sizes) + np.arange(offsets[-1])
+    return Packed(batch.numbers[atoms], batch.positions[atoms], batch.cells[indices], offsets, batch.periodic[indices])
+
+
 def pack_crystals(systems: Systems | Iterable[SystemLike]) -> Packed:
     """As `pack`, of crystals alone.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, overload
 import numpy as np
 
 from adit import _rust
+from adit.elements import SYMBOLS
 from adit.errors import InvalidInputError
 from adit.packing import SystemLike, as_many, pack, pack_crystals
 
@@ -100,6 +101,38 @@ def compositional(
     batch = pack(many)
     valid = _rust.compositional(batch.numbers, batch.offsets, oxidation_states, threads)
     return bool(valid[0]) if one else valid
+
+
+def compositional_faults(systems: Systems, oxidation_states: OxidationStates = "smact14") -> list[str]:
+    """Why `compositional` says no to each system, in words; "" where it says yes.
+
+    Raises:
+        InvalidInputError: as `compositional`.
+    """
+    batch = pack(systems)
+    faults = [""] * len(batch.periodic)
+    table = _rust.oxidation_state_tables(oxidation_states)
+    for index in np.flatnonzero(~_rust.compositional(batch.numbers, batch.offsets, oxidation_states)).tolist():
+        numbers = batch.numbers[batch.offsets[index] : batch.offsets[index + 1]]
+        faults[index] = _compositional_fault(np.bincount(numbers, minlength=len(table)), table)
+    return faults
+
+
+def _compositional_fault(counts: NDArray[np.int64], table: Sequence[tuple[float, list[int]]]) -> str:
+    present = np.flatnonzero(counts).tolist()
+    if not present:
+        return "no atoms"
+    for number in present:
+        electronegativity, states = table[number]
+        if np.isnan(electronegativity) or not states:
+            return f"SMACT knows no {'oxidation state' if not states else 'electronegativity'} of {SYMBOLS[number]}"
+    charges = {0}
+    divisor = np.gcd.reduce(counts)
+    for number in present:
+        charges = {charge + int(counts[number] // divisor) * state for charge in charges for state in table[number][1]}
+    if 0 in charges:
+        return "charge neutral only with electrons on the less electronegative element"
+    return "not charge neutral"
 
 
 def _formulas(entries: Sequence[object]) -> list[str]:

@@ -15,6 +15,7 @@ from rdkit import Chem
 from adit.convert.base import BrokenEntry
 from adit.convert.files import format_of, iread, read
 from adit.convert.text import parse_sdf, parse_xyz
+from adit.data.packed import PackedDataset
 from adit.errors import InvalidInputError, UnreadableFileError
 from adit.system import AtomicSystem
 
@@ -205,3 +206,41 @@ def test_garbage_is_refused_with_its_name(tmp_path: Path, data: bytes, suffix: s
     path.write_bytes(data)
     with pytest.raises(UnreadableFileError, match="garbage"):
         read(path)
+
+
+def test_a_prepared_data_set_is_read(tmp_path: Path) -> None:
+    water = AtomicSystem([8, 1, 1], [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
+    silicon = AtomicSystem([14], [[0, 0, 0]], 3 * np.eye(3), {"id": "mp-149"})
+    data = PackedDataset.from_systems([water, silicon])
+    data.positions[0, 0] = np.nan
+    data.save(tmp_path / "mine")
+    broken, found = iread(tmp_path / "mine")
+    assert isinstance(broken, BrokenEntry)
+    assert (broken.source, broken.periodic) == ("mine[1]", False)
+    assert "must be finite" in broken.reason
+    assert found == silicon
+    assert found.info["id"] == "mp-149"
+
+
+def test_a_folder_with_a_meta_json_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "meta.json").write_text("{}")
+    shutil.copy(ODD / "plain.cif", tmp_path)
+    assert len(read(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "periodic"),
+    [
+        ("a.cif", "no cif", True),
+        ("a.sdf", "no\nsdf\n\n$$$$\n", False),
+        ("POSCAR", "no poscar", True),
+        ("a.xyz", "2\n\nC 0 0 0\n", False),
+        ("a.xyz", '1\nLattice="1 0 0 0 1 0 0 0 0"\nC 0 0 0\n', True),
+        ("a.xyz", "what\n", None),
+    ],
+)
+def test_what_a_broken_entry_would_have_been(tmp_path: Path, name: str, text: str, periodic: bool | None) -> None:
+    (tmp_path / name).write_text(text)
+    (entry,) = iread(tmp_path)
+    assert isinstance(entry, BrokenEntry)
+    assert entry.periodic is periodic

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from typer.testing import CliRunner
 import adit
 from adit.cli.eval import app
 from adit.errors import AditError
+from adit.eval.results import Evaluation
 
 DATA = Path(__file__).parent / "data"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(adit.__file__).parents[1])}
@@ -23,29 +23,60 @@ def call(*arguments: object):
 
 def test_molecules_with_all_options(tmp_path):
     out, page = tmp_path / "out.json", tmp_path / "out.html"
-    result = call(DATA / "qm9.extxyz", "--json", out, "--report", page, "--bonds", "openbabel", "--reference", DATA)
+    result = call(
+        DATA / "qm9.extxyz", "--json", out, "--report", page, "--reference", DATA, "--seed", 4, "--protocol", "edm",
+        "--protocol", "adit", "--processes", 2,
+    )  # fmt: skip
     assert result.exit_code == 0, result.output
-    figures = json.loads(out.read_text())
-    assert figures["molecules"]["count"] == 150
-    assert figures["molecules"]["bonds"] == "openbabel"
-    assert figures["molecules"]["novel"] == 0
-    assert "valid (openbabel bonds)" in result.output
-    assert "novel molecules" in result.output
+    found = Evaluation.load(out)
+    assert found.counts == {"entries": 150, "molecules": 150, "crystals": 0, "unreadable": 0}
+    assert found.reference == {"name": str(DATA), "molecules": 150, "crystals": 150}
+    assert (found.seed, set(found.protocols)) == (4, {"edm", "adit"})
+    assert [found.metric("molecules", "novel", protocol).value for protocol in ("edm", "adit")] == [0, 0]
+    assert "150 molecules" in result.output
+    assert "stable molecules" in result.output
     assert page.read_text().startswith("<!DOCTYPE html>")
+    assert result.stderr == ""
 
 
 def test_crystals_are_not_novel_against_themselves(tmp_path):
     out = tmp_path / "out.json"
     result = call(DATA / "mp20.extxyz", "--json", out, "--reference", DATA / "mp20.extxyz")
     assert result.exit_code == 0, result.output
-    figures = json.loads(out.read_text())["crystals"]
-    assert (figures["count"], figures["structural"], figures["novel"]) == (150, 1, 0)
+    found = Evaluation.load(out)
+    assert found.counts["crystals"] == 150
+    assert found.metric("crystals", "structure valid").value == 1
+    assert found.metric("crystals", "novel").value == 0
 
 
 def test_a_reference_of_the_other_kind(tmp_path):
     result = call(DATA / "qm9.extxyz", "--json", tmp_path / "o.json", "--reference", DATA / "mp20.extxyz")
     assert result.exit_code == 0, result.output
-    assert json.loads((tmp_path / "o.json").read_text())["molecules"]["novel"] is None
+    assert not any(metric.name == "novel" for metric in Evaluation.load(tmp_path / "o.json").metrics)
+    assert "(0 molecules, 150 crystals)" in " ".join(result.output.split())
+
+
+def test_runs_are_compared(tmp_path):
+    for name in ("qm9", "mp20"):
+        assert call(DATA / f"{name}.extxyz", "--json", tmp_path / f"{name}.json").exit_code == 0
+    result = call("--compare", tmp_path / "qm9.json", tmp_path / "mp20.json")
+    assert result.exit_code == 0, result.output
+    words = " ".join(result.output.split())
+    assert "published" in words
+    assert "GeoLDM" in words
+    assert "FlowMM" in words
+    result = call("--compare", tmp_path / "qm9.json", DATA / "README.md")
+    assert isinstance(result.exception, AditError)
+    assert "not JSON" in str(result.exception)
+
+
+def test_an_interrupted_run_leaves_the_old_file(tmp_path):
+    out = tmp_path / "o.json"
+    out.write_text("old")
+    result = call(DATA / "qm9.extxyz", "--json", out, "--reference", "qm10")
+    assert isinstance(result.exception, AditError)
+    assert [path.name for path in tmp_path.iterdir()] == ["o.json"]
+    assert out.read_text() == "old"
 
 
 @pytest.mark.parametrize(
@@ -55,6 +86,8 @@ def test_a_reference_of_the_other_kind(tmp_path):
         ([DATA / "qm9.extxyz", "--json", "/nowhere/x.json"], "/nowhere does not exist"),
         ([DATA / "qm9.extxyz", "--report", DATA], "cannot be written"),
         ([DATA / "qm9.extxyz", "--reference", "qm10"], "qm10"),
+        ([DATA / "qm9.extxyz", "--reference", "qm10:val"], "qm10"),
+        ([DATA / "qm9.extxyz", DATA / "mp20.extxyz"], "--compare"),
     ],
 )
 def test_wrong_arguments_are_adit_errors(arguments, reason):
@@ -78,13 +111,15 @@ def test_broken_entries_are_counted_and_named(tmp_path):
     path.write_text("".join(good) + "2\nbroken\nC 0 0 0\nQq 0 0 1\n" + "".join(good))
     result = call(path, "--json", tmp_path / "o.json")
     assert result.exit_code == 0, result.output
-    figures = json.loads((tmp_path / "o.json").read_text())
-    assert figures["molecules"]["count"] == 2
-    assert len(figures["unreadable"]) == 1
+    found = Evaluation.load(tmp_path / "o.json")
+    assert found.counts == {"entries": 3, "molecules": 3, "crystals": 0, "unreadable": 1}
+    assert found.unreadable[0]["entry"] == "some.xyz[2]"
+    assert "some.xyz[2]: 'Qq' is not an element" in result.stderr
+    assert "counted as invalid" in result.stderr
 
 
 def test_metrics_load_heavy_libraries_only_when_used():
-    names = "molecules, crystals, stability, summary, report, pictures, drawing"
+    names = "molecules, crystals, stability, summary, report, pictures, drawing, evaluation, compare, published"
     code = (
         f"import sys; from adit.eval import {names}; "
         "print([m for m in ('torch', 'rdkit', 'pymatgen', 'smact', 'openbabel', 'plotly', 'ase', 'matplotlib')"

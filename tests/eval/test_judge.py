@@ -10,27 +10,38 @@ from pathlib import Path
 
 import pytest
 
-from adit.eval.summary import summarise
+from adit.eval import evaluate
 
 DATA = Path(__file__).parent / "data"
 
 
-def test_the_judge_and_the_summary_agree_on_files(tmp_path, qm9, mp20):
+def test_the_judge_and_the_evaluation_agree_on_files(tmp_path, qm9, mp20):
     program = Path(__file__).parents[2] / "benches" / "judge.py"
     out = tmp_path / "out.json"
     command = [sys.executable, program, "--molecules", DATA / "qm9.extxyz", "--crystals", DATA / "mp20.extxyz"]
     result = subprocess.run([*command, "--json", out], capture_output=True, text=True, timeout=120, check=True)
     assert result.stderr == ""
-    verdicts, ours = json.loads(out.read_text()), summarise([*qm9, *mp20], "openbabel")
+    verdicts, ours = json.loads(out.read_text()), evaluate([*qm9, *mp20])
     m, c = verdicts["molecules"], verdicts["crystals"]
-    assert m["atom_stability"] == pytest.approx(ours.molecules.atom_stability)
-    assert (m["molecule_stability"], m["valid"], m["unique_of_valid"]) == pytest.approx(
-        (ours.molecules.molecule_stability, ours.molecules.valid, ours.molecules.unique)
-    )
-    assert (c["structural"], c["compositional"], c["overall"], c["unique_of_structural"]) == pytest.approx(
-        (ours.crystals.structural, ours.crystals.compositional, ours.crystals.valid, ours.crystals.unique)
-    )
-    assert [row["structural"] and row["compositional"] for row in c["rows"]] == ours.valid[len(qm9) :].tolist()
+    for theirs, protocol, name in (
+        ("atom_stability", "edm", "stable atoms"),
+        ("molecule_stability", "edm", "stable molecules"),
+        ("sanitised_with_radicals", "adit", "valid"),
+        ("valid", "adit", "no unpaired electrons"),
+    ):
+        assert m[theirs] == pytest.approx(ours.metric("molecules", name, protocol).value), name
+    for theirs, name in (
+        ("structural", "structure valid"),
+        ("compositional", "composition valid"),
+        ("overall", "valid"),
+        ("unique_of_structural", "unique"),
+    ):
+        assert c[theirs] == pytest.approx(ours.metric("crystals", name).value), name
+    rows = [row["protocols"] for row in ours.rows]
+    assert [row["smiles"] for row in m["rows"]] == [row["adit"]["smiles"] for row in rows[: len(qm9)]]
+    assert [(row["structural"], row["compositional"]) for row in c["rows"]] == [
+        (row["cdvae"]["structure"], row["cdvae"]["composition"]) for row in rows[len(qm9) :]
+    ]
 
 
 def test_the_judge_does_not_know_adit():

@@ -10,6 +10,7 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import wasserstein_distance
 
 from adit.errors import InvalidInputError
+from adit.eval import statistics
 from adit.eval.statistics import bootstrap, jensen_shannon, wasserstein
 
 NUMBERS = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40)
@@ -38,6 +39,21 @@ def test_weights_and_seeds_count() -> None:
     assert np.mean(bootstrap(values, weights)) == pytest.approx(0.9, abs=0.03)
     rng = np.random.default_rng(0).random(50)
     assert bootstrap(rng, seed=1) == bootstrap(rng, seed=1) != bootstrap(rng, seed=2)
+
+
+@pytest.mark.parametrize("kinds", [2, 40])
+def test_few_different_values_are_drawn_at_once_by_the_same_law(kinds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    values, weights = rng.integers(kinds, size=2000) / kinds, rng.integers(1, 3, size=2000)
+    quick = bootstrap(values, weights, seed=1)
+    monkeypatch.setattr(statistics, "_REPEATS", 10**9)
+    assert quick == pytest.approx(bootstrap(values, weights, seed=1), abs=0.15 * (quick[1] - quick[0]))
+
+
+def test_resamples_of_no_weight_are_left_out() -> None:
+    low, high = bootstrap([1.0, 0.0, 0.0], [1.0, 0.0, 0.0])
+    assert (low, high) == (1, 1)
+    assert all(np.isnan(bootstrap([1.0, 0.0], [0.0, 0.0])))
 
 
 def test_one_value_and_none() -> None:

@@ -4,10 +4,8 @@ import json
 import math
 
 import numpy as np
-import pytest
 
-from adit.errors import InvalidInputError
-from adit.eval.molecules import validity
+from adit.eval.molecules import connected, validity
 from adit.eval.stability import edm_stability
 from adit.eval.summary import percent, summarise
 from adit.system import AtomicSystem
@@ -26,11 +24,12 @@ def test_mixed_systems_keep_their_places(qm9, mp20):
 
 
 def test_figures_are_those_of_the_single_metrics(shaken, mp20):
-    summary = summarise([*shaken, *mp20], "openbabel")
-    smiles = validity(shaken, "openbabel")
+    summary = summarise([*shaken, *mp20])
+    smiles = validity(shaken)
     valid = [entry for entry in smiles if entry is not None]
     assert summary.molecules.valid == len(valid) / len(shaken)
     assert summary.molecules.unique == len(set(valid)) / len(valid)
+    assert summary.molecules.connected == connected(shaken).mean()
     assert summary.molecules.atom_stability == edm_stability(shaken).atom_stability
     both = structural(mp20) & compositional(mp20)
     assert summary.crystals.valid == both.mean()
@@ -60,11 +59,6 @@ def test_nonsense_is_summarised(nonsense):
 def test_nothing_to_summarise():
     summary = summarise([])
     assert (summary.molecules, summary.crystals, summary.rows(), summary.to_dict()) == (None, None, [], {})
-
-
-def test_unknown_bonds_are_refused(qm9):
-    with pytest.raises(InvalidInputError, match="`bonds`"):
-        summarise(qm9[:1], "guess")  # type: ignore[arg-type]
 
 
 def test_percent():

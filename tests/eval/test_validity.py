@@ -23,7 +23,7 @@ from adit.data.packed import PackedDataset
 from adit.elements import SYMBOLS
 from adit.errors import InvalidInputError
 from adit.system import AtomicSystem
-from adit.validity import OXIDATION_STATES, compositional, structural
+from adit.validity import OXIDATION_STATES, compositional, compositional_faults, structural
 
 ROOT = Path(__file__).parents[2]
 FORMULAS = ROOT / "tests" / "fixtures" / "mp20_formulas.txt.gz"
@@ -132,6 +132,42 @@ def test_alloys_with_and_without_a_stranger_as_smact_says(alloy, stranger):
     formula = "".join(alloy) + stranger
     for table in OXIDATION_STATES:
         assert compositional(formula, table) == of_smact(formula, table)
+
+
+def neutral(formula: str, table: str) -> bool:
+    """Whether any choice of one state for each element adds up to nothing, whatever the electronegativities."""
+    amounts = Composition(formula).get_el_amt_dict()
+    states = [getattr(e, f"oxidation_states_{table}") or [] for e in element_dictionary(list(amounts)).values()]
+    return any(
+        sum(state * count for state, count in zip(choice, amounts.values(), strict=True)) == 0
+        for choice in itertools.product(*states)
+    )
+
+
+@pytest.mark.parametrize("table", OXIDATION_STATES)
+def test_the_reasons_are_those_of_smact(table):
+    rng = np.random.default_rng(8)
+    drawn = [sorted(set(rng.integers(1, 101, rng.integers(1, 4)).tolist())) for _ in range(300)]
+    systems = [spread(np.repeat(kinds, rng.integers(1, 5, len(kinds)))) for kinds in drawn]
+    faults = compositional_faults(systems, table)
+    assert [not fault for fault in faults] == compositional(systems, table).tolist()
+    for system, fault in zip(systems, faults, strict=True):
+        if fault == "not charge neutral":
+            assert not neutral(system.formula, table)
+        elif fault.startswith("charge neutral only"):
+            assert neutral(system.formula, table)
+        elif fault:
+            symbol = fault.split()[-1]
+            element = element_dictionary([symbol])[symbol]
+            if "electronegativity" in fault:
+                assert element.pauling_eneg is None or np.isnan(element.pauling_eneg)
+            else:
+                assert not getattr(element, f"oxidation_states_{table}")
+    assert {"", "not", "charge", "SMACT"} == {fault.partition(" ")[0] for fault in faults}
+
+
+def spread(numbers: np.ndarray) -> AtomicSystem:
+    return AtomicSystem(numbers, np.arange(3 * len(numbers)).reshape(-1, 3))
 
 
 def test_every_element_alone_and_as_oxide_as_smact_says():

@@ -1,13 +1,14 @@
-"""`adit-eval`: judges the molecules and crystals of a file."""
+"""`adit-eval`: judges the molecules and crystals of a file, and compares what it found."""
 
 from __future__ import annotations
 
-import json
 import os
-import time
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,14 +16,17 @@ from adit.cli.common import run
 from adit.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from adit.data.packed import PackedDataset
-    from adit.eval.molecules import Bonds
-    from adit.system import AtomicSystem
+    from adit.eval.evaluation import Progress
+    from adit.eval.protocols import Protocol
+    from adit.eval.results import Evaluation
+    from adit.eval.workers import Advance
+
+_SHOWN = 5  # unreadable entries
 
 
-class BondChoice(str, Enum):
-    rdkit = "rdkit"
-    openbabel = "openbabel"
+class ProtocolChoice(str, Enum):
+    adit = "adit"
+    edm = "edm"
     adit_rust = "adit-rust"
 
 
@@ -31,57 +35,126 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def evaluate(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="cif, xyz, extxyz, sdf or POSCAR; a folder or zip.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE",
+            help="cif, xyz, extxyz, sdf, POSCAR; a folder or zip of those; a prepared data set. With --compare: files "
+            "that --json wrote.",
+        ),
+    ],
+    protocol: Annotated[
+        list[ProtocolChoice] | None,
+        typer.Option(help="How to judge molecules; may be given again. Default: all that can run."),
+    ] = None,
     reference: Annotated[
         str | None,
-        typer.Option(metavar="NAME_OR_PATH", help="Measure novelty against this: a prepared data set, or a file."),
+        typer.Option(
+            metavar="NAME_OR_PATH",
+            help="Measure novelty against this: a prepared data set, one split of it (mp20:train), or a file.",
+        ),
     ] = None,
     json_path: Annotated[
         Path | None,
-        typer.Option("--json", metavar="FILE", help="Write the figures as JSON."),
+        typer.Option("--json", metavar="FILE", help="Write figures and a row for each structure as JSON."),
     ] = None,
     report: Annotated[
         Path | None,
         typer.Option(metavar="FILE.html", help="Write a page with histograms and structures in 3D."),
     ] = None,
-    bonds: Annotated[BondChoice, typer.Option(help="How to infer the bonds of molecules.")] = BondChoice.rdkit,
+    seed: Annotated[int, typer.Option(min=0, help="Of the intervals of confidence.")] = 0,
+    processes: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Share the work among so many. Default: one for each core.")
+    ] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="Put runs side by side, with published figures.")] = False,
 ) -> None:
     """Judges generated molecules and crystals: validity, uniqueness, stability and novelty."""
-    from adit.convert.files import iread
-    from adit.eval.summary import summarise
-    from adit.system import AtomicSystem
+    if compare:
+        _compare(paths)
+        return
+    if len(paths) > 1:
+        raise InvalidInputError(f"expected one file or folder; got {len(paths)}. Or compare JSON files with --compare")
+    from adit.eval import evaluation
 
     for name, file in (("--json", json_path), ("--report", report)):
         if file is not None:
             _check_writable(name, file)
-    start = time.perf_counter()
-    entries = list(iread(path))
-    systems = [entry for entry in entries if isinstance(entry, AtomicSystem)]
-    broken = [str(entry) for entry in entries if not isinstance(entry, AtomicSystem)]
-    if not systems:
-        detail = f": {len(broken)} broken entries, the first: {broken[0]}" if broken else ""
-        raise InvalidInputError(f"{path} holds no molecule or crystal that can be read{detail}")
-    choice: Bonds = bonds.value
-    summary = summarise(systems, choice)
-    rows, figures = summary.rows(), summary.to_dict()
-    if reference is not None:
-        novelty = _novelty(systems, _reference(reference), choice)
-        rows += [(f"novel {name}", text) for name, text, _ in novelty]
-        for name, _, share in novelty:
-            figures[name]["novel"] = share
-    if broken:
-        rows.append(("unreadable entries", f"{len(broken):,}"))
-    seconds = time.perf_counter() - start
-    _print_table(path, [*rows, ("seconds", f"{seconds:.1f}")])
-    for entry in broken[:5]:
-        typer.echo(f"unreadable: {entry}", err=True)
+    chosen: list[Protocol] | None = [choice.value for choice in protocol] if protocol else None
+    with _progress() as progress:
+        found = evaluation.evaluate(
+            paths[0], protocols=chosen, reference=reference, seed=seed, processes=processes, progress=progress
+        )
     if json_path is not None:
-        result = {"file": str(path), "reference": reference, **figures, "unreadable": broken, "seconds": seconds}
-        json_path.write_text(json.dumps(result, indent=1) + "\n")
+        found.save(json_path)
+    _show(found)
     if report is not None:
+        from adit.convert.files import read
         from adit.eval.report import write_html
 
-        write_html(report, systems, title=path.name, summary=summary)
+        write_html(report, read(paths[0], on_error="skip"), title=paths[0].name)
+
+
+def _compare(paths: list[Path]) -> None:
+    from rich.console import Console
+
+    from adit.eval.compare import notes, side_by_side
+    from adit.eval.results import Evaluation
+
+    runs = [Evaluation.load(path) for path in paths]
+    names = [path.stem for path in paths]
+    labels = names if len(set(names)) == len(names) else [str(path) for path in paths]
+    console = Console()
+    for table in side_by_side(list(zip(labels, runs, strict=True))):
+        console.print(table)
+    for line in notes(runs):
+        console.print(line, style="dim", markup=False, highlight=False)
+
+
+def _show(found: Evaluation) -> None:
+    from rich.console import Console
+
+    from adit.eval.compare import tables
+
+    console = Console()
+    console.print(found.file, style="bold", markup=False, highlight=False)
+    for table in tables(found):
+        console.print(table)
+    lines = [f"{name}: {words}" for name, words in found.protocols.items()]
+    if found.reference is not None:
+        lines.append(
+            f"novel: not in {found.reference['name']} ({found.reference['molecules']:,} molecules, "
+            f"{found.reference['crystals']:,} crystals)"
+        )
+    lines.append(f"[low, high]: interval of {found.level:.0%} confidence, seed {found.seed}")
+    lines.append(f"{sum(found.seconds.values()):.1f} s")
+    for line in lines:
+        console.print(line, style="dim", markup=False, highlight=False)
+    if found.unreadable:
+        unknown = sum(entry["kind"] is None for entry in found.unreadable)
+        tail = f"; {unknown:,} of unknown kind count nowhere" if unknown else ", counted as invalid"
+        typer.echo(f"unreadable entries: {len(found.unreadable):,}{tail}", err=True)
+    for entry in found.unreadable[:_SHOWN]:
+        typer.echo(f"unreadable: {entry['entry']}: {entry['why']}", err=True)
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """Bars for stages on stderr, if that is a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+
+    from adit.cli.common import progress_columns
+
+    console = Console(stderr=True)
+    with Bars(*progress_columns(), console=console, disable=not sys.stderr.isatty()) as bars:
+
+        @contextmanager
+        def stage(title: str, steps: int | None) -> Iterator[Advance]:
+            task = bars.add_task(title, total=steps, rate="")
+            yield lambda count: bars.update(task, advance=count)
+            bars.update(task, total=bars.tasks[task].completed)
+
+        yield stage
 
 
 def _check_writable(option: str, file: Path) -> None:
@@ -91,64 +164,6 @@ def _check_writable(option: str, file: Path) -> None:
         raise InvalidInputError(f"{option} {file}: the folder {folder} does not exist. Create it first")
     if file.is_dir() or not os.access(file if file.exists() else folder, os.W_OK):
         raise InvalidInputError(f"{option} {file}: cannot be written. Choose another path")
-
-
-def _novelty(systems: list[AtomicSystem], known: PackedDataset, bonds: Bonds) -> list[tuple[str, str, float | None]]:
-    """Kind of system, text for the table, share (None where the reference has none of the kind)."""
-    import numpy as np
-
-    from adit.eval.crystals import novel
-    from adit.eval.molecules import novelty, validity
-    from adit.eval.summary import percent
-    from adit.validity import structural
-
-    found: list[tuple[str, str, float | None]] = []
-    molecules = [system for system in systems if not system.is_periodic]
-    crystals = [system for system in systems if system.is_periodic]
-    for name, part, total in (
-        ("molecules", molecules, int((~known.periodic).sum())),
-        ("crystals", crystals, int(known.periodic.sum())),
-    ):
-        if not part:
-            continue
-        if not total:
-            found.append((name, f"- (the reference holds no {name})", None))
-            continue
-        if name == "molecules":
-            reference = validity(known.subset(np.flatnonzero(~known.periodic)), bonds)
-            share = novelty(validity(part, bonds), {smiles for smiles in reference if smiles is not None})
-        else:
-            valid = structural(part).sum()
-            share = float(novel(part, known).sum() / valid) if valid else float("nan")
-        found.append((name, f"{percent(share)} (against {total:,})", None if share != share else share))
-    return found
-
-
-def _reference(name: str) -> PackedDataset:
-    """A prepared data set by name or folder, or any file of structures."""
-    from adit.convert.files import read
-    from adit.data.packed import PackedDataset
-
-    path = Path(name)
-    if (path / "meta.json").is_file():
-        return PackedDataset.load(path)
-    if path.exists():
-        return PackedDataset.from_systems(read(path, on_error="warn"))
-    from adit.data.prepare import load
-
-    return load(name)
-
-
-def _print_table(path: Path, rows: list[tuple[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=str(path), title_justify="left", show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    for name, value in rows:
-        table.add_row(name, str(value))
-    Console().print(table)
 
 
 def main() -> None:

@@ -17,10 +17,17 @@ from adit.errors import UnreadableFileError
 
 @dataclass(frozen=True, slots=True)
 class BrokenEntry:
-    """An entry that could not be read: where it stands and why."""
+    """An entry that could not be read: where it stands and why.
+
+    Attributes:
+        source: file and place in it.
+        reason: in words.
+        periodic: whether it would have been a crystal; None if that cannot be told.
+    """
 
     source: str
     reason: str
+    periodic: bool | None = None
 
     def __str__(self) -> str:
         return f"{self.source}: {self.reason}"

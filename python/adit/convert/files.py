@@ -34,7 +34,11 @@ _SUFFIXES = {
     ".vasp": "poscar",
 }
 _WHOLE: dict[str, Callable[[str, str], Iterator[Entry]]] = {"cif": parse_cif, "poscar": parse_poscar}
-_KNOWN = "cif, xyz, extxyz, sdf, mol, vasp, POSCAR and CONTCAR (each also .gz), zip, or a folder of those"
+_PERIODIC = {"cif": True, "poscar": True, "sdf": False}
+_KNOWN = (
+    "cif, xyz, extxyz, sdf, mol, vasp, POSCAR and CONTCAR (each also .gz), zip, a folder of those, "
+    "or a prepared data set"
+)
 _MAGIC = {b"\x1f\x8b": "a gzip file (name it .gz)", b"PK\x03\x04": "a zip file (name it .zip)", b"BZh": "a bzip2 file"}
 
 
@@ -83,14 +87,16 @@ def iread(path: str | os.PathLike[str]) -> Iterator[AtomicSystem | BrokenEntry]:
     """Every entry of a file, folder or zip, one after the other, broken ones included. Nothing is unpacked to disk.
 
     A folder is read with its subfolders, in the order of the names; hidden files and files of other kinds
-    are passed over. `info["id"]` names the entry.
+    are passed over. `info["id"]` names the entry. A folder that `PackedDataset.save` wrote is read as that.
 
     Raises:
         UnreadableFileError: the path does not exist; a single file is empty, binary, a web page, truncated
             (gzip, zip), or of an unknown kind; a folder or zip holds no file of a known kind.
     """
     path = Path(path)
-    if path.is_dir():
+    if (path / "meta.json").is_file() and (path / "offsets.npy").is_file():
+        yield from _dataset(path)
+    elif path.is_dir():
         yield from _folder(path)
     elif path.suffix.lower() == ".zip":
         yield from _zip(path)
@@ -122,6 +128,20 @@ def _hidden(path: PurePath) -> bool:
     return any(part != ".." and part.startswith((".", "__MACOSX")) for part in path.parts)
 
 
+def _dataset(folder: Path) -> Iterator[Entry]:
+    from adit.data.packed import PackedDataset
+
+    data = PackedDataset.load(folder)
+    for index in range(len(data)):
+        name = f"{folder.name}[{index + 1}]"
+        try:
+            system = data[index]
+        except InvalidInputError as error:
+            yield BrokenEntry(name, str(error), bool(data.periodic[index]))
+            continue
+        yield AtomicSystem(system.numbers, system.positions, system.cell, {"id": name, **system.info})
+
+
 def _folder(folder: Path) -> Iterator[Entry]:
     for path in structure_files(folder):
         yield from iread_tolerant(path)
@@ -132,7 +152,7 @@ def iread_tolerant(path: Path) -> Iterator[AtomicSystem | BrokenEntry]:
     try:
         yield from iread(path)
     except UnreadableFileError as error:
-        yield BrokenEntry(str(path), str(error))
+        yield BrokenEntry(str(path), str(error), _PERIODIC.get(format_of(path.name) or ""))
 
 
 def _zip(path: Path) -> Iterator[Entry]:
@@ -154,17 +174,19 @@ def _zip(path: Path) -> Iterator[Entry]:
 
 
 def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> Iterator[Entry]:
+    kind = format_of(member.filename) or ""
+    periodic = _PERIODIC.get(kind)
     if member.flag_bits & 1:
-        yield BrokenEntry(name, "encrypted")
+        yield BrokenEntry(name, "encrypted", periodic)
         return
     if member.file_size > MAX_MEMBER:
-        yield BrokenEntry(name, f"{member.file_size >> 30} GiB unpacked; the limit is {MAX_MEMBER >> 30} GiB")
+        yield BrokenEntry(name, f"{member.file_size >> 30} GiB unpacked; the limit is {MAX_MEMBER >> 30} GiB", periodic)
         return
     try:
         with archive.open(member) as file:
-            yield from _stream(cast(BinaryIO, file), format_of(member.filename) or "", name, name)
+            yield from _stream(cast(BinaryIO, file), kind, name, name)
     except (UnreadableFileError, zipfile.BadZipFile, NotImplementedError, zlib.error, EOFError) as error:
-        yield BrokenEntry(name, str(error))
+        yield BrokenEntry(name, str(error), periodic)
 
 
 def _stream(file: BinaryIO, kind: str, name: str, full: str) -> Iterator[Entry]:
@@ -183,6 +205,8 @@ def _stream(file: BinaryIO, kind: str, name: str, full: str) -> Iterator[Entry]:
     found = False
     for entry in entries:
         found = True
+        if isinstance(entry, BrokenEntry) and kind in _PERIODIC:
+            entry = BrokenEntry(entry.source, entry.reason, _PERIODIC[kind])
         yield entry
     if not found:
         raise UnreadableFileError(f"{full} holds no molecule or crystal")

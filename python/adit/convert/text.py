@@ -71,13 +71,14 @@ def parse_xyz(lines: Iterable[str], source: str) -> Iterator[Entry]:
         frame, lost = frame + 1, False
         comment = next(iterator, "").strip()
         atoms = list(islice(iterator, count))
+        periodic = bool(re.search(r"\blattice\s*=", comment, re.IGNORECASE))
         if len(atoms) < count or (atoms and not atoms[-1].strip()):
-            yield BrokenEntry(name, f"truncated: {len(atoms)} atom lines where {count} atoms are announced")
+            yield BrokenEntry(name, f"truncated: {len(atoms)} atom lines where {count} atoms are announced", periodic)
             continue
         try:
             yield _frame(comment, atoms, name)
         except (ValueError, IndexError, InvalidInputError) as error:
-            yield BrokenEntry(name, " ".join(str(error).split()))
+            yield BrokenEntry(name, " ".join(str(error).split()), periodic)
 
 
 def _frame(comment: str, atoms: list[str], name: str) -> AtomicSystem:

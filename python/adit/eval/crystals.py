@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from adit.errors import InvalidInputError
 from adit.matching import StructureMatcher
-from adit.packing import Systems, as_system, pack
-from adit.validity import structural
+from adit.neighbors import neighbor_list
+from adit.packing import Systems, as_system, pack, take
+from adit.validity import MIN_DISTANCE, MIN_VOLUME, structural
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from adit.data.packed import PackedDataset
+    from adit.system import AtomicSystem
 
 TOLERANCES = {"stol": 0.5, "ltol": 0.3, "angle_tol": 10.0}
 """Of pymatgen's StructureMatcher, as published since CDVAE (arXiv 2110.06197)."""
@@ -37,17 +40,25 @@ class Uniqueness:
     Attributes:
         first: (B,) bool; False for a repeated crystal and for one that is not structurally valid.
         valid: (B,) bool, structurally valid; only those are compared.
-        incomplete: crystals called unique without a comparison, because the cell is too elongated to match.
+        labels: (B,) int64, the index of the first crystal of the kind; -1 where not structurally valid.
+        comparable: (B,) bool; False where not structurally valid, and for crystals that are called unique without a
+            comparison, because the cell is too elongated to match.
     """
 
     first: NDArray[np.bool_]
     valid: NDArray[np.bool_]
-    incomplete: int
+    labels: NDArray[np.int64]
+    comparable: NDArray[np.bool_]
 
     @property
     def rate(self) -> float:
         """Different crystals among the structurally valid ones; NaN if there are none."""
         return float(self.first.sum() / self.valid.sum()) if self.valid.any() else float("nan")
+
+    @property
+    def incomplete(self) -> int:
+        """Crystals called unique without a comparison."""
+        return int((self.valid & ~self.comparable).sum())
 
 
 def unique(systems: Systems) -> Uniqueness:
@@ -62,29 +73,72 @@ def unique(systems: Systems) -> Uniqueness:
     valid = structural(systems)
     indices = np.flatnonzero(valid)
     matcher = _matcher()
-    crystals = matcher.reduce([as_system(systems[index]) for index in indices.tolist()])
-    first = np.zeros(len(systems), dtype=np.bool_)
-    first[indices[np.unique(matcher.group_labels(crystals))]] = True
-    return Uniqueness(first, valid, int((~matcher.comparable(crystals)).sum()))
+    crystals = matcher.reduce(take(pack(systems), indices))
+    labels = np.full(len(valid), -1, dtype=np.int64)
+    labels[indices] = indices[matcher.group_labels(crystals)]
+    comparable = np.zeros(len(valid), dtype=np.bool_)
+    comparable[indices] = matcher.comparable(crystals)
+    return Uniqueness(labels == np.arange(len(valid)), valid, labels, comparable)
 
 
-def novel(systems: Systems, reference: PackedDataset) -> NDArray[np.bool_]:
-    """(B,) bool: structurally valid, and no crystal of `reference` with the same reduced composition matches.
+def matches(systems: Systems, reference: PackedDataset) -> NDArray[np.int64]:
+    """(B,) int64: the index of the first crystal of `reference` that each crystal matches; -1 if there is none.
+
+    Only crystals of the same reduced composition are compared. -1 for what is not structurally valid, too.
 
     Raises:
         InvalidInputError: a system is a molecule.
     """
-    result = structural(systems)
-    indices = np.flatnonzero(result)
+    valid = structural(systems)
+    result = np.full(len(valid), -1, dtype=np.int64)
+    indices = np.flatnonzero(valid)
     formulas = reduced_formulas(systems)
     wanted = {formulas[index] for index in indices.tolist()}
-    known = [
-        reference[index]
-        for index, formula in enumerate(reduced_formulas(reference))
-        if reference.periodic[index] and formula in wanted
-    ]
-    result[indices] = _matcher().novel([as_system(systems[index]) for index in indices.tolist()], known)
+    same = [formula in wanted for formula in reduced_formulas(reference)]
+    known = np.flatnonzero(np.array(same, dtype=np.bool_) & reference.periodic)
+    matcher = _matcher()
+    crystals, others = matcher.reduce(take(pack(systems), indices)), matcher.reduce(take(pack(reference), known))
+    found = matcher.first_matches(crystals, others)
+    result[indices[found >= 0]] = known[found[found >= 0]]
     return result
+
+
+def novel(systems: Systems, reference: PackedDataset) -> NDArray[np.bool_]:
+    """(B,) bool: structurally valid, and no crystal of `reference` matches.
+
+    Raises:
+        InvalidInputError: a system is a molecule.
+    """
+    return structural(systems) & (matches(systems, reference) < 0)
+
+
+def structural_faults(systems: Systems) -> list[str]:
+    """Why each crystal is not structurally valid, in words that count atoms from 0; "" for one that is.
+
+    Raises:
+        InvalidInputError: a system is a molecule.
+    """
+    faults = [""] * len(systems)
+    for index in np.flatnonzero(~structural(systems)).tolist():
+        faults[index] = _structural_fault(as_system(systems[index]))
+    return faults
+
+
+def _structural_fault(system: AtomicSystem) -> str:
+    if not len(system):
+        return "no atoms"
+    if system.volume < MIN_VOLUME:
+        return f"the volume of the cell is {system.volume:.2g} A^3"
+    try:
+        first, second, distance = neighbor_list("ijd", system, MIN_DISTANCE)
+    except InvalidInputError:
+        return "the shape of the cell is extreme"  # more pairs than any list holds
+    if not len(distance):
+        return "the coordinates are too large for distances"
+    best = int(distance.argmin())
+    if first[best] == second[best]:
+        return f"atom {first[best]} is {distance[best]:.2f} A from its own image"
+    return f"atoms {first[best]} and {second[best]} are {distance[best]:.2f} A apart"
 
 
 def _matcher() -> StructureMatcher:

@@ -263,7 +263,7 @@ def _footer(summary: Summary) -> str:
     lines = ["Written by adit (all-atom diffusion transformer), offline, from the samples named above."]
     if summary.molecules is not None:
         lines.append(
-            f"Molecules: valid means that bonds inferred from the positions alone ({summary.molecules.bonds}) give a "
+            "Molecules: valid means that bonds inferred from the positions alone (adit.bonds) give a "
             "largest fragment that RDKit sanitises, without unpaired electrons; stable means the right valences by the "
             "bond-length tables of EDM (arXiv 2203.17003)."
         )

@@ -10,7 +10,7 @@ import numpy as np
 
 from adit import validity as crystal_validity
 from adit.eval.crystals import unique
-from adit.eval.molecules import Bonds, connected, uniqueness, validity
+from adit.eval.molecules import judge, uniqueness
 from adit.eval.stability import edm_stability
 from adit.packing import as_system
 
@@ -28,8 +28,7 @@ class MoleculeSummary:
     Attributes:
         count: molecules.
         mean_atoms: atoms in a molecule.
-        bonds: how bonds were inferred for `valid` and `unique`: "rdkit" or "openbabel".
-        valid: RDKit sanitises the largest fragment and no electron is unpaired.
+        valid: by the protocol "adit-rust" of `adit.eval.molecules.PROTOCOLS`.
         unique: different SMILES.
         connected: in one piece.
         atom_stability: atoms of the right valence (EDM's tables), of all atoms.
@@ -38,7 +37,6 @@ class MoleculeSummary:
 
     count: int
     mean_atoms: float
-    bonds: Bonds
     valid: float
     unique: float
     connected: float
@@ -101,7 +99,7 @@ class Summary:
             rows += [
                 ("molecules", f"{m.count:,}"),
                 ("atoms in a molecule", f"{m.mean_atoms:.1f}"),
-                (f"valid ({m.bonds} bonds)", percent(m.valid)),
+                ("valid (adit-rust bonds)", percent(m.valid)),
                 ("unique of valid", percent(m.unique)),
                 ("connected", percent(m.connected)),
                 ("stable atoms (EDM)", percent(m.atom_stability)),
@@ -119,17 +117,8 @@ class Summary:
         return rows
 
 
-def summarise(systems: Systems, bonds: Bonds = "rdkit") -> Summary:
-    """The quick metrics of molecules and crystals, mixed or not.
-
-    Args:
-        systems: samples.
-        bonds: for the molecules' validity, see `adit.eval.molecules.validity`.
-
-    Raises:
-        InvalidInputError: `bonds` is unknown.
-        BackendUnavailableError: bonds="openbabel" and Open Babel is not installed.
-    """
+def summarise(systems: Systems) -> Summary:
+    """The quick metrics of molecules and crystals, mixed or not; `adit.eval.evaluate` has all of them."""
     everything = [as_system(system) for system in systems]
     periodic = np.array([system.is_periodic for system in everything], dtype=np.bool_)
     valid = np.zeros(len(everything), dtype=np.bool_)
@@ -137,7 +126,7 @@ def summarise(systems: Systems, bonds: Bonds = "rdkit") -> Summary:
     molecules = crystals = None
     if (~periodic).any():
         molecules, valid[~periodic], notes[~periodic] = _molecules(
-            [system for system in everything if not system.is_periodic], bonds
+            [system for system in everything if not system.is_periodic]
         )
     if periodic.any():
         crystals, valid[periodic], notes[periodic] = _crystals([system for system in everything if system.is_periodic])
@@ -149,21 +138,20 @@ def percent(share: float) -> str:
     return "-" if math.isnan(share) else f"{100 * share:.1f} %"
 
 
-def _molecules(systems: list[AtomicSystem], bonds: Bonds) -> tuple[MoleculeSummary, NDArray[np.bool_], list[str]]:
-    smiles = validity(systems, bonds)
-    valid = np.array([entry is not None for entry in smiles], dtype=np.bool_)
+def _molecules(systems: list[AtomicSystem]) -> tuple[MoleculeSummary, NDArray[np.bool_], list[str]]:
+    verdicts = judge(systems)
     stability = edm_stability(systems)
     summary = MoleculeSummary(
         count=len(systems),
         mean_atoms=float(np.mean([len(system) for system in systems])),
-        bonds=bonds,
-        valid=float(valid.mean()),
-        unique=uniqueness(smiles),
-        connected=float(connected(systems).mean()),
+        valid=float(verdicts.valid.mean()),
+        unique=uniqueness(verdicts.smiles),
+        connected=float(verdicts.connected.mean()),
         atom_stability=stability.atom_stability,
         molecule_stability=stability.molecule_stability,
     )
-    return summary, valid, [entry or "no valid bonds found" for entry in smiles]
+    notes = [smiles or reason for smiles, reason in zip(verdicts.smiles, verdicts.reasons, strict=True)]
+    return summary, verdicts.valid, notes
 
 
 def _crystals(systems: list[AtomicSystem]) -> tuple[CrystalSummary, NDArray[np.bool_], list[str]]:

@@ -43,6 +43,14 @@ pub fn compositional_of_formulas<'py>(
     Ok(arrays::vector(py, valid))
 }
 
+#[pyfunction]
+#[pyo3(signature = (oxidation_states=None), text_signature = "(oxidation_states='smact14')")]
+pub fn oxidation_state_tables(oxidation_states: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<(f64, Vec<i64>)>> {
+    let states = states_named(oxidation_states)?;
+    let one = |number| (validity::electronegativity(number), states.of(number).iter().map(|&q| i64::from(q)).collect());
+    Ok((0..=100).map(one).collect())
+}
+
 fn states_named(name: Option<&Bound<'_, PyAny>>) -> PyResult<OxidationStates> {
     let Some(name) = name else { return Ok(OxidationStates::Smact14) };
     let known = format!("one of {}", OxidationStates::NAMES.join(", "));

@@ -45,6 +45,12 @@ impl OxidationStates {
     }
 }
 
+/// On the Pauling scale; NaN where there is none.
+#[must_use]
+pub fn electronegativity(number: u8) -> f64 {
+    tables::ELECTRONEGATIVITY.get(usize::from(number)).copied().unwrap_or(f64::NAN)
+}
+
 /// Whether each system has a composition of which [`is_valid`] is true.
 ///
 /// # Errors
@@ -117,7 +123,7 @@ pub fn is_valid(composition: &[(u8, u64)], states: OxidationStates) -> Result<bo
     }
     let mut elements = Vec::with_capacity(composition.len());
     for &(number, count) in composition {
-        let electronegativity = tables::ELECTRONEGATIVITY.get(usize::from(number)).copied().unwrap_or(f64::NAN);
+        let electronegativity = electronegativity(number);
         let allowed = states.of(number);
         if electronegativity.is_nan() || allowed.is_empty() {
             return Ok(false);

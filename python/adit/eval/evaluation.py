@@ -1,0 +1,235 @@
+"""Everything about a file of samples: the stages run one after the other, and their findings put together."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from adit.convert.base import BrokenEntry
+from adit.convert.files import iread
+from adit.errors import BackendUnavailableError, UnreadableFileError
+from adit.eval.protocols import PROTOCOLS, Protocol, check_protocol
+from adit.eval.reference import Reference, installed
+from adit.eval.results import KINDS, NOT_RUN, Evaluation, Kind, Metric
+from adit.eval.stages import CrystalStage, Figure, Findings, MoleculeStage, Samples, Stage
+from adit.eval.workers import Advance, Workers, cores
+from adit.packing import as_system
+
+if TYPE_CHECKING:
+    from adit.packing import Systems
+    from adit.system import AtomicSystem
+
+Progress = Callable[[str, int | None], AbstractContextManager[Advance]]
+"""Called with the title of a stage and its number of steps (None: unknown); gives what to call with the steps done."""
+Source = str | os.PathLike[str]
+
+LEVEL = 0.95
+_LIBRARIES = ("adit", "numpy", "rdkit", "openbabel-wheel")
+_MANY = 100
+
+
+def evaluate(
+    source: Source | Systems | Iterable[AtomicSystem | BrokenEntry],
+    *,
+    protocols: Sequence[Protocol] | None = None,
+    reference: Reference | Source | None = None,
+    seed: int = 0,
+    level: float = LEVEL,
+    processes: int | None = 1,
+    stages: Sequence[Stage] = (),
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Judges molecules and crystals, mixed or not, with every quick metric of the field.
+
+    An entry that cannot be read counts as invalid among those of its kind: the one its format tells, or else the only
+    kind that there is.
+
+    Args:
+        source: whatever `adit.read` reads, or systems (and broken entries of `iread`).
+        protocols: for molecules; None for all that can run here. See `adit.eval.PROTOCOLS`.
+        reference: for novelty: a prepared data set by name, `mp20:train` for a split of it, a file; None: no novelty.
+        seed: of the intervals.
+        level: of confidence.
+        processes: that share the work of RDKit and Open Babel; None for one for each core. See `Workers`.
+        stages: further ones, run after those that are always there.
+        progress: shows each stage.
+
+    Raises:
+        InvalidInputError: a protocol is unknown.
+        UnreadableFileError: the source or the reference is not there, or nothing in it can be read.
+        BackendUnavailableError: a protocol in `protocols` needs a library that is not installed.
+    """
+    progress = progress or _silent
+    chosen, missing = _available(protocols)
+    if isinstance(reference, str | os.PathLike):
+        reference = Reference.open(os.fspath(reference))
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "reading"), progress("reading", None) as advance:
+        entries = list(_entries(source, advance))
+    if not any(not isinstance(entry, BrokenEntry) for entry in entries):
+        detail = f": {len(entries)} broken entries, the first: {entries[0]}" if entries else ""
+        raise UnreadableFileError(f"{_name(source)} holds no molecule or crystal that can be read{detail}")
+    kinds = [_kind(entry) for entry in entries]
+    present = {kind for kind in kinds if kind is not None}
+    if len(present) == 1:
+        kinds = [present.copy().pop()] * len(entries)
+    rows = {k: _row(k, entry, kinds[k]) for k, entry in enumerate(entries) if not isinstance(entry, BrokenEntry)}
+    metrics: list[Metric] = []
+    definitions: dict[str, str] = {}
+    everything: list[Stage] = [*map(MoleculeStage, chosen), CrystalStage(), *stages]
+    with Workers(processes) as workers:
+        for stage in everything:
+            places = [k for k in rows if kinds[k] == stage.kind]
+            if not places:
+                continue
+            samples = Samples(
+                kind=stage.kind,
+                systems=[entries[k] for k in places],  # type: ignore[misc]
+                indices=np.array(places, dtype=np.int64),
+                rows=[rows[k] for k in places],
+                reference=reference,
+                workers=workers,
+                seed=seed,
+            )
+            with _timed(seconds, stage.title), progress(stage.title, stage.steps(samples)) as advance:
+                found = stage(samples, advance)
+            broken = sum(kind == stage.kind for kind in kinds) - len(places)
+            metrics += [_finish(figure, stage.kind, broken, level, seed) for figure in found.figures]
+            definitions |= dict(found.protocols)
+            _merge([rows[k] for k in places], found)
+    if "molecules" in present:
+        definitions |= missing
+    return Evaluation(
+        file=_name(source),
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        versions={"python": platform.python_version(), **{name: installed(name) for name in _LIBRARIES}},
+        machine=f"{platform.system()} {platform.machine()}, {cores()} cores",
+        seed=seed,
+        level=level,
+        reference=_describe(reference),
+        counts=_counts(entries, kinds),
+        unreadable=[
+            {"index": k, "entry": entry.source, "kind": kinds[k], "why": entry.reason}
+            for k, entry in enumerate(entries)
+            if isinstance(entry, BrokenEntry)
+        ],
+        protocols=definitions,
+        metrics=[*_sizes(rows.values(), level, seed), *metrics],
+        rows=list(rows.values()),
+        seconds={name: round(value, 3) for name, value in seconds.items()},
+    )
+
+
+def _available(protocols: Sequence[Protocol] | None) -> tuple[list[Protocol], dict[str, str]]:
+    """What to run, and for what cannot run here why not. What was asked for by name must run."""
+    if protocols is not None:
+        for protocol in protocols:
+            check_protocol(protocol)
+        return list(dict.fromkeys(protocols)), {}
+    chosen: list[Protocol] = []
+    missing: dict[str, str] = {}
+    for protocol in PROTOCOLS:
+        if reason := _unavailable(protocol):
+            missing[protocol] = f"{NOT_RUN}: {reason}"
+        else:
+            chosen.append(protocol)
+    return chosen, missing
+
+
+def _unavailable(protocol: Protocol) -> str:
+    try:
+        check_protocol(protocol)
+    except BackendUnavailableError as error:
+        return str(error)
+    return ""
+
+
+def _entries(source: Any, advance: Advance) -> Iterator[AtomicSystem | BrokenEntry]:
+    if isinstance(source, str | os.PathLike):
+        found: Iterable[AtomicSystem | BrokenEntry] = iread(source)
+    else:
+        found = (entry if isinstance(entry, BrokenEntry) else as_system(entry) for entry in source)
+    for count, entry in enumerate(found, 1):
+        yield entry
+        if count % _MANY == 0:
+            advance(_MANY)
+
+
+def _kind(entry: AtomicSystem | BrokenEntry) -> Kind | None:
+    if isinstance(entry, BrokenEntry):
+        return None if entry.periodic is None else KINDS[entry.periodic]
+    return KINDS[entry.is_periodic]
+
+
+def _row(index: int, system: Any, kind: Kind | None) -> dict[str, Any]:
+    name = system.info.get("id", index)
+    return {
+        "index": index,
+        "entry": str(name),
+        "kind": kind,
+        "formula": system.formula,
+        "atoms": len(system),
+        "protocols": {},
+    }
+
+
+def _merge(rows: list[dict[str, Any]], found: Findings) -> None:
+    for name, column in found.columns.items():
+        for row, value in zip(rows, column, strict=True):
+            row[name] = value
+    for protocol, verdicts in found.verdicts.items():
+        for row, verdict in zip(rows, verdicts, strict=True):
+            row["protocols"].setdefault(protocol, {}).update(verdict)
+
+
+def _finish(figure: Figure | Metric, kind: Kind, broken: int, level: float, seed: int) -> Metric:
+    return figure.metric(kind, broken, level, seed) if isinstance(figure, Figure) else figure
+
+
+def _sizes(rows: Iterable[dict[str, Any]], level: float, seed: int) -> list[Metric]:
+    """Atoms in a system of each kind."""
+    held = list(rows)
+    sizes = {kind: [row["atoms"] for row in held if row["kind"] == kind] for kind in KINDS}
+    return [
+        Figure(name="atoms", values=values, weights=np.ones(len(values)), unit="atoms").metric(kind, 0, level, seed)
+        for kind, values in sizes.items()
+        if values
+    ]
+
+
+def _counts(entries: Sequence[object], kinds: Sequence[Kind | None]) -> dict[str, int]:
+    return {
+        "entries": len(entries),
+        "molecules": kinds.count("molecules"),
+        "crystals": kinds.count("crystals"),
+        "unreadable": sum(isinstance(entry, BrokenEntry) for entry in entries),
+    }
+
+
+def _describe(reference: Reference | None) -> dict[str, Any] | None:
+    if reference is None:
+        return None
+    return {"name": reference.name, "molecules": len(reference.molecules), "crystals": len(reference.crystals)}
+
+
+def _name(source: object) -> str:
+    return os.fspath(source) if isinstance(source, str | os.PathLike) else "systems in memory"
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+@contextmanager
+def _silent(title: str, steps: int | None) -> Iterator[Advance]:
+    yield lambda count: None

@@ -1,0 +1,138 @@
+"""Work on many systems in several processes: for libraries that use one core, such as RDKit and Open Babel."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeVar
+
+from adit.errors import BackendUnavailableError, InvalidInputError
+from adit.packing import Packed
+
+if TYPE_CHECKING:
+    from typing import Self
+
+T = TypeVar("T")
+Advance = Callable[[int], None]
+"""Called with the number of systems that have been done since it was called last."""
+
+CHUNK = 250
+"""Systems that a process gets at a time."""
+_WORTH_IT = 2000
+"""Fewer systems than this are done before a pool of processes has started."""
+
+
+class Workers:
+    """A pool of processes that starts when it is worth it, and not before.
+
+    The processes are not forked from this one, which may have threads of torch and Rust, but started anew: a script
+    that asks for more than one must begin under `if __name__ == "__main__":`.
+
+    Args:
+        processes: None for one for each core that this process may use; 1 for no other process.
+
+    Raises:
+        InvalidInputError: `processes` is below 1.
+    """
+
+    def __init__(self, processes: int | None = 1) -> None:
+        if processes is not None and processes < 1:
+            raise InvalidInputError(f"`processes` must be at least 1; got {processes}")
+        self.processes = processes or cores()
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+    def map(self, work: Callable[[Packed], T], batch: Packed, advance: Advance | None = None) -> list[T]:
+        """`work` done on consecutive pieces of a batch; the results in their order.
+
+        Args:
+            work: a function of a module, or a `partial` of one, that can be pickled.
+            batch: systems.
+            advance: called with the size of each piece that is done.
+
+        Raises:
+            BackendUnavailableError: a process died.
+        """
+        results: list[T] = []
+        pieces = list(cut(batch, CHUNK))
+        for piece, result in zip(pieces, self._run(work, pieces, len(batch.periodic)), strict=True):
+            results.append(result)
+            if advance is not None:
+                advance(len(piece.periodic))
+        return results
+
+    def _run(self, work: Callable[[Packed], T], pieces: Sequence[Packed], systems: int) -> Iterator[T]:
+        if self.processes == 1 or (systems < _WORTH_IT and self._pool is None):
+            yield from map(work, pieces)
+            return
+        if self._pool is None:
+            self._pool = _pool(self.processes)
+        waiting: deque[Future[T]] = deque()
+        try:
+            for piece in pieces:
+                waiting.append(self._pool.submit(work, piece))
+                if len(waiting) > 3 * self.processes:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool as error:
+            raise BackendUnavailableError(
+                "a worker process died (out of memory?); try again with fewer processes (`--processes 1`)"
+            ) from error
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cut(batch: Packed, size: int) -> Iterator[Packed]:
+    """Pieces of at most `size` systems."""
+    count = len(batch.periodic)
+    for start in range(0, count, size):
+        stop = min(start + size, count)
+        first, last = int(batch.offsets[start]), int(batch.offsets[stop])
+        yield Packed(
+            batch.numbers[first:last],
+            batch.positions[first:last],
+            batch.cells[start:stop],
+            batch.offsets[start : stop + 1] - first,
+            batch.periodic[start:stop],
+        )
+
+
+def _pool(processes: int) -> ProcessPoolExecutor:
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(method)
+    return ProcessPoolExecutor(processes, context, initializer=_begin)
+
+
+def _begin() -> None:
+    """Leaves Ctrl-C to the parent, and ends with it, even where it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
