@@ -13,6 +13,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from adit import validity as crystal_validity
 from adit.eval.molecules import judge, uniqueness
 from adit.eval.stability import edm_stability
