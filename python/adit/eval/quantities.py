@@ -92,8 +92,14 @@ def molecule_statistics(systems: Systems, *, threads: int | None = None) -> Mole
     return MoleculeStatistics(sizes, elements, _by_type(lengths, False), _by_type(angles, True))
 
 
-def crystal_statistics(systems: Systems, *, symprec: float = SYMPREC, threads: int | None = None) -> CrystalStatistics:
-    """Sizes, elements, densities and space groups of crystals.
+def crystal_statistics(
+    systems: Systems,
+    *,
+    symprec: float = SYMPREC,
+    threads: int | None = None,
+    groups: NDArray[np.int64] | None = None,
+) -> CrystalStatistics:
+    """Sizes, elements, densities and space groups of crystals; `groups` are these, if they are known at `symprec`.
 
     Raises:
         InvalidInputError: a system is a molecule, or `symprec` is not positive.
@@ -105,15 +111,22 @@ def crystal_statistics(systems: Systems, *, symprec: float = SYMPREC, threads: i
     kinds = np.unique(owner * _KINDS + batch.numbers)
     volumes = np.abs(np.linalg.det(batch.cells))
     masses = np.bincount(owner, weights=_masses()[batch.numbers], minlength=count)
+    if groups is None:
+        groups = spacegroups(batch, symprec, threads=threads) if count else np.zeros(0, dtype=np.int64)
     return CrystalStatistics(
         sizes,
         np.bincount(batch.numbers, minlength=_KINDS),
         np.bincount(kinds // _KINDS, minlength=count),
         _ratio(volumes, sizes),
         DALTON_PER_A3 * _ratio(masses, volumes),
-        spacegroups(batch, symprec, threads=threads) if count else np.zeros(0, dtype=np.int64),
+        groups,
         symprec,
     )
+
+
+def bond_name(key: tuple[int, int, int]) -> str:
+    """Of a type of bond, such as "C=O"."""
+    return f"{SYMBOLS[key[0]]}{'?-=#'[key[2]]}{SYMBOLS[key[1]]}"
 
 
 def _slice(batch: Packed, begin: int, end: int) -> Packed:
