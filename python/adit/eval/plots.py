@@ -28,7 +28,7 @@ Figures: TypeAlias = "dict[str, dict[str, Any]]"
 REFERENCE_SAMPLE: Mapping[Kind, int] = {"molecules": 5_000, "crystals": 1_000}
 """Structures of a reference whose distributions are shown: space groups take 2 ms each."""
 _COLOURS: Mapping[Kind, str] = {"molecules": "#3b82c4", "crystals": "#d98a3d"}
-_GREY = "#8a94a6"
+_GREY, _DARK = "#8a94a6", "#555c68"
 _BARS, _BINS, _TYPES = 30, 60, 6
 _HUGE = 1e100  # so that widths of bins are finite
 _SHOWN = frozenset(("atoms", "spacegroup"))  # columns with figures of their own
@@ -180,7 +180,7 @@ def _shares(metrics: Sequence[Metric], colour: str) -> dict[str, Any]:
             "symmetric": False,
             "array": _rounded([up for up, _ in spans]),
             "arrayminus": _rounded([down for _, down in spans]),
-            "color": _GREY,
+            "color": _DARK,
         },
         "marker": {"color": colour},
     }

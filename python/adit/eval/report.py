@@ -182,7 +182,7 @@ def _beside(reference: Reference | None) -> str:
 
 
 def _tiles(evaluation: Evaluation, kind: Kind) -> str:
-    chosen = [metric for metric in evaluation.metrics if metric.kind == kind and metric.name in _HEADLINES]
+    chosen = [m for m in evaluation.metrics if m.kind == kind and m.name in _HEADLINES and m.value == m.value]
     cells = "".join(
         f'<div class="tile"><b>{escape(cell(metric).split(" [")[0])} %</b>'
         f"<span>{escape(', '.join(filter(None, (label(metric), metric.protocol))))}</span></div>"
@@ -235,7 +235,8 @@ def _reasons(evaluation: Evaluation, kind: Kind) -> str:
     if not lines:
         return ""
     head = ("protocol", kind, "%", "the first", "reason")
-    return f"<h2>What is wrong with {kind}<small>the most frequent remarks</small></h2>{_words(head, lines)}"
+    small = "the most frequent remarks; # stands for a number"
+    return f"<h2>What is wrong with {kind}<small>{small}</small></h2>{_words(head, lines)}"
 
 
 def _unreadable(evaluation: Evaluation) -> str:
