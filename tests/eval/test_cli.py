@@ -122,7 +122,10 @@ def test_broken_entries_are_counted_and_named(tmp_path):
 
 
 def test_metrics_load_heavy_libraries_only_when_used():
-    names = "molecules, crystals, stability, summary, report, selection, plots, gallery, pictures, drawing, evaluation, compare, published"
+    names = (
+        "molecules, crystals, stability, summary, report, selection, plots, gallery, pictures, drawing, evaluation, "
+        "compare, published"
+    )
     code = (
         f"import sys; from adit.eval import {names}; "
         "print([m for m in ('torch', 'rdkit', 'pymatgen', 'smact', 'openbabel', 'plotly', 'ase', 'matplotlib')"

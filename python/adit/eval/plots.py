@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 Figures: TypeAlias = "dict[str, dict[str, Any]]"
 """By title: data and layout for `Plotly.newPlot`."""
 
-REFERENCE_SAMPLE: Mapping[Kind, int] = {"molecules": 5_000, "crystals": 1_000}
-"""Structures of a reference whose distributions are shown: space groups take 2 ms each."""
+REFERENCE_SAMPLE: Mapping[Kind, int] = {"molecules": 5_000, "crystals": 2_000}
+"""Structures of a reference whose distributions are shown: enough for a histogram; space groups take time."""
 _COLOURS: Mapping[Kind, str] = {"molecules": "#3b82c4", "crystals": "#d98a3d"}
 _GREY, _DARK = "#8a94a6", "#555c68"
 _BARS, _BINS, _TYPES = 30, 60, 6

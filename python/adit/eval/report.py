@@ -87,7 +87,7 @@ def write_html(
 {"".join(_reasons(evaluation, kind) for kind in kinds)}
 {_unreadable(evaluation)}
 {pictures}
-<h2>Distributions<small>{escape(_beside(reference))}</small></h2>
+<h2>Distributions<small>{escape(_beside(reference, kinds))}</small></h2>
 <div class="plots">{cells}</div>
 {_footer(evaluation)}
 <dialog><canvas tabindex="0"></canvas><p></p></dialog>"""
@@ -173,12 +173,12 @@ def _count(evaluation: Evaluation) -> str:
     return " and ".join(f"{n:,} {kind[:-1] if n == 1 else kind}" for n, kind in parts if n)
 
 
-def _beside(reference: Reference | None) -> str:
+def _beside(reference: Reference | None, kinds: Sequence[Kind]) -> str:
     if reference is None:
         return ""
-    sizes = (len(reference.molecules), len(reference.crystals))
-    parts = [f"{min(n, REFERENCE_SAMPLE[kind]):,} {kind}" for n, kind in zip(sizes, KINDS, strict=True) if n]
-    return f"the reference: {' and '.join(parts)} of {reference.name}, drawn at random"
+    sizes = {"molecules": len(reference.molecules), "crystals": len(reference.crystals)}
+    parts = [f"{min(sizes[kind], REFERENCE_SAMPLE[kind]):,} {kind}" for kind in kinds if sizes[kind]]
+    return f"the reference: {' and '.join(parts)} of {reference.name}, drawn at random" if parts else ""
 
 
 def _tiles(evaluation: Evaluation, kind: Kind) -> str:
