@@ -172,28 +172,46 @@ def test_distributions_stand_beside_those_of_the_reference(judged, qm9):
     assert groups["y"][groups["x"].index("225")] == pytest.approx(share, abs=1e-4)
 
 
-def test_what_later_stages_add_is_shown(tmp_path, judged):
-    """Figures of another protocol, numbers in rows and in verdicts, reasons."""
+def test_what_other_stages_add_is_shown(tmp_path, judged):
+    """Figures of another protocol; numbers, flags and reasons in columns and verdicts."""
     found, systems = judged
     rows = [dict(row, protocols=dict(row["protocols"])) for row in found.rows]
     for place, row in enumerate(rows[:60]):
-        row["mmff_strain"] = None if place == 0 else float(60 - place)
-        row["protocols"]["pose"] = {"valid": place % 2 == 0, "clash": 0.1 * place, "why": "a clash" * (place % 2)}
+        good = place % 2 == 0
+        row["mass"] = float(60 - place)
+        row["within_reference"] = False  # says nothing
+        row["strain_mmff"] = {"energy": 2.0 * (60 - place), "rmsd": 0.1, "converged": good} if place else None
+        row["posebusters"] = {"passed": good, "why": {} if good else {"bond angles": f"C-C-C at atom {place}"}}
+        row["protocols"]["pose"] = {"valid": place % 3 != 1, "clash": 0.1 * place, "why": ""}
     extra = Metric(kind="molecules", protocol="pose", name="passes", value=0.125, of=60)
     found = replace(found, rows=rows, metrics=[*found.metrics, extra], protocols={**found.protocols, "pose": "Poses."})
     made = figures(found, systems, "molecules", None)
-    assert {"mmff_strain of molecules", "clash, pose of molecules"} <= made.keys()
-    assert made["mmff_strain of molecules"]["data"][0]["x"][0] == 1
+    assert {f"{name} of molecules" for name in ("mass", "energy, strain_mmff", "clash, pose")} <= made.keys()
+    assert sum(made["energy, strain_mmff of molecules"]["data"][0]["y"]) == pytest.approx(1, abs=1e-3)
+    assert made["energy, strain_mmff of molecules"]["data"][0]["x"][0] == pytest.approx(2, abs=2)
     assert "pose: passes" in made["Shares of molecules, with intervals"]["data"][0]["y"]
     page = tmp_path / "out.html"
     write_html(page, found, systems, limit=60)
-    text = Outline(page).text
-    assert "12.5" in text
-    assert "a clash" in section(page, "What is wrong with molecules")
-    best = re.findall(r"mmff_strain (\d+)", section(page, "The best molecules"))
-    assert list(map(int, best)) == sorted(map(int, best))
-    assert len(best) > 3
-    assert all(int(value) % 2 == 0 for value in best)  # the others do not pass
+    assert "12.5" in Outline(page).text
+    table = section(page, "What is wrong with molecules")
+    assert "<td>posebusters</td><td>30</td>" in table
+    assert "bond angles: C-C-C at atom #" in table
+    assert "<td>pose</td><td>20</td>" in table
+    assert "not valid" in table
+    expected = [
+        place
+        for place in range(59, -1, -1)  # those of less strain first
+        if all(rows[place]["protocols"][name]["valid"] for name in ("edm", "adit-rust", "pose"))
+        and all(rows[place]["protocols"][name]["paired"] for name in ("edm", "adit-rust"))
+        and all(rows[place]["protocols"][name]["connected"] for name in ("edm", "adit-rust"))
+        and place % 2 == 0
+    ]
+    best = [int(place) for place in re.findall(r'class="note" title="(\d+)"', section(page, "The best molecules"))]
+    if 0 in best:  # nothing is known of its strain
+        assert best.pop() == 0
+        expected.remove(0)
+    assert best == expected
+    assert len(best) > 2
 
 
 def test_names_and_reasons_are_only_text(tmp_path, qm9, mp20):

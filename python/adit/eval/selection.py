@@ -15,7 +15,7 @@ import numpy as np
 from adit.eval.results import Kind
 
 _GRAVE = ("valid", "structure")
-_UNDESIRED = ("timed_out",)  # flags that are good when they are not set
+_ASKED = ("valid", "passed")  # of the flags that a stage leaves in a column; of a protocol, all count
 _ENERGIES = ("strain", "hull")  # the lower the better
 _PLACES = frozenset(("index", "repeats", "matches"))
 _NUMBER = re.compile(r"(valence \d+|\d+ unpaired|\^\d+)|\d+(?:\.\d+)?(?: \([^)]*\))?")
@@ -72,14 +72,13 @@ def flawless(row: Row) -> bool:
 
 
 def reasons(row: Row) -> list[str]:
-    """Why an entry failed, or what is odd about it, each with the protocols that say so where there are several."""
+    """Why an entry failed, or what is odd about it, each with those that say so where several judged."""
     said: dict[str, list[str]] = {}
-    for protocol, verdict in row["protocols"].items():
-        for words in _words(protocol, verdict):
-            said.setdefault(words, []).append(protocol)
-    if len(row["protocols"]) == 1:
+    for source, words in _remarks(row):
+        said.setdefault(words, []).append(source)
+    if len(_parts(row)) == 1:
         return list(said)
-    return [f"{', '.join(protocols)}: {words}" for words, protocols in said.items()]
+    return [f"{', '.join(sources)}: {words}" for words, sources in said.items()]
 
 
 def frequent(rows: Sequence[Row], kind: Kind) -> dict[str, list[tuple[str, int, str]]]:
@@ -92,47 +91,54 @@ def frequent(rows: Sequence[Row], kind: Kind) -> dict[str, list[tuple[str, int, 
     for row in rows:
         if row["kind"] != kind:
             continue
-        for protocol, verdict in row["protocols"].items():
-            found = {_NUMBER.sub(lambda match: match[1] or "#", words) for words in _words(protocol, verdict)}
-            counts.setdefault(protocol, Counter()).update(sorted(found))
-            for words in found:
-                first.setdefault((protocol, words), str(row["entry"]))
+        found = {(source, _NUMBER.sub(lambda match: match[1] or "#", words)) for source, words in _remarks(row)}
+        for source, words in sorted(found):
+            counts.setdefault(source, Counter())[words] += 1
+            first.setdefault((source, words), str(row["entry"]))
     return {
-        protocol: [(words, count, first[protocol, words]) for words, count in counter.most_common()]
-        for protocol, counter in counts.items()
-        if counter
+        source: [(words, count, first[source, words]) for words, count in counter.most_common()]
+        for source, counter in counts.items()
     }
 
 
 def numbers(row: Row) -> Iterator[tuple[str, float]]:
-    """Column and value of what is a finite number in a row; those of protocols as `stable_atoms, edm`."""
-    for protocol, held in [("", row), *row["protocols"].items()]:
+    """Column and value of what is a finite number in a row; those of protocols and stages as `stable_atoms, edm`."""
+    for source, held in [("", row), *_parts(row)]:
         for name, value in held.items():
             if name in _PLACES or isinstance(value, bool) or not isinstance(value, Real):
                 continue
             if math.isfinite(value):
-                yield f"{name}, {protocol}" if protocol else name, float(value)
+                yield f"{name}, {source}" if source else name, float(value)
 
 
-def _words(protocol: str, verdict: Row) -> list[str]:
-    """What it says; where it says nothing, which of its parts failed."""
-    if why := verdict.get("why"):
-        return list(dict.fromkeys(str(why).split("; ")))
-    failed = [name for name, good in _judged(verdict) if not good and name != "novel"]
-    return [f"not {', '.join(failed)}"] if failed else []
-
-
-def _judged(held: Row) -> Iterator[tuple[str, bool]]:
-    for name, value in held.items():
-        if isinstance(value, bool | np.bool_):
-            yield name, bool(value) != (name in _UNDESIRED)
+def _parts(row: Row) -> list[tuple[str, Row]]:
+    """The verdicts of protocols, and what stages left in columns of their own, by name."""
+    columns = [(name, held) for name, held in row.items() if isinstance(held, Mapping) and name != "protocols"]
+    return [*row["protocols"].items(), *columns]
 
 
 def _flags(row: Row) -> Iterator[tuple[str, str, bool]]:
-    """Protocol ("" for columns), name and whether it speaks for the entry."""
-    for protocol, held in [("", row), *row["protocols"].items()]:
-        for name, good in _judged(held):
-            yield protocol, name, good
+    """Protocol or column, name, and whether it speaks for the entry."""
+    for source, held in _parts(row):
+        for name, value in held.items():
+            if isinstance(value, bool | np.bool_) and (name in _ASKED or source in row["protocols"]):
+                yield source, name, bool(value)
+
+
+def _remarks(row: Row) -> Iterator[tuple[str, str]]:
+    """Protocol or column, and what it says; where it gives no reason, which flags failed."""
+    failed: dict[str, list[str]] = {}
+    for source, name, good in _flags(row):
+        if not good and name != "novel":
+            failed.setdefault(source, []).append(name)
+    for source, held in _parts(row):
+        why = held.get("why") or held.get("reason")
+        if isinstance(why, Mapping):
+            yield from ((source, f"{check}: {words}") for check, words in why.items())
+        elif why:
+            yield from ((source, words) for words in dict.fromkeys(str(why).split("; ")))
+        elif source in failed:
+            yield source, f"not {', '.join(failed[source])}"
 
 
 def _gravity(row: Row) -> tuple[int, int]:
