@@ -76,33 +76,24 @@ def evaluate(
         return
     if len(paths) > 1:
         raise InvalidInputError(f"expected one file or folder; got {len(paths)}. Or compare JSON files with --compare")
-    from adit.convert.base import BrokenEntry
-    from adit.convert.files import iread
-    from adit.eval import evaluation
-    from adit.eval.reference import Reference
-
     for name, file in (("--json", json_path), ("--report", report)):
         if file is not None:
             _check_writable(name, file)
+    from adit.eval import evaluation
+    from adit.eval.reference import Reference
+
+    known = None if reference is None else Reference.open(reference)
     chosen: list[Protocol] | None = [choice.value for choice in protocol] if protocol else None
-    against = None if reference is None else Reference.open(reference)
-    systems: list[AtomicSystem] = []  # for the page
-
-    def entries() -> Iterator[AtomicSystem | BrokenEntry]:
-        for entry in iread(paths[0]):
-            if report is not None and not isinstance(entry, BrokenEntry):
-                systems.append(entry)
-            yield entry
-
+    systems: list[AtomicSystem] | None = None if report is None else []
     with _progress() as progress:
         found = evaluation.evaluate(
-            entries(),
+            _entries(paths[0], systems),
+            name=str(paths[0]),
             protocols=chosen,
-            reference=against,
+            reference=known,
             seed=seed,
             processes=processes,
             progress=progress,
-            name=str(paths[0]),
         )
     if json_path is not None:
         found.save(json_path)
@@ -110,7 +101,18 @@ def evaluate(
     if report is not None:
         from adit.eval.report import write_html
 
-        _written(report, lambda: write_html(report, found, systems, reference=against))
+        _written(report, lambda: write_html(report, found, systems or [], reference=known))
+
+
+def _entries(path: Path, kept: list[AtomicSystem] | None) -> Iterator[AtomicSystem | BrokenEntry]:
+    """Of a file; those that can be read are kept for the page, so that it is read once."""
+    from adit.convert.base import BrokenEntry
+    from adit.convert.files import iread
+
+    for entry in iread(path):
+        if kept is not None and not isinstance(entry, BrokenEntry):
+            kept.append(entry)
+        yield entry
 
 
 def _compare(paths: list[Path], report: Path | None) -> None:

@@ -132,11 +132,6 @@ def _groups(batch: Packed, symprec: float, threads: int | None) -> NDArray[np.in
     return spacegroups(batch, symprec, threads=threads) if len(batch.periodic) else np.zeros(0, dtype=np.int64)
 
 
-def bond_name(key: tuple[int, int, int]) -> str:
-    """Of a type of bond, such as "C=O"."""
-    return f"{SYMBOLS[key[0]]}{'?-=#'[key[2]]}{SYMBOLS[key[1]]}"
-
-
 def _slice(batch: Packed, begin: int, end: int) -> Packed:
     offsets = batch.offsets[begin : end + 1]
     atoms = slice(int(offsets[0]), int(offsets[-1]))
@@ -197,6 +192,11 @@ def _ratio(upper: NDArray[np.generic], lower: NDArray[np.generic]) -> NDArray[np
     result = np.full(len(upper), np.nan)
     np.divide(upper, lower, out=result, where=lower != 0)
     return result
+
+
+def bond_name(key: tuple[int, int, int]) -> str:
+    """Of a type of bond, such as "C=O"."""
+    return f"{SYMBOLS[key[0]]}{'?-=#'[key[2]]}{SYMBOLS[key[1]]}"
 
 
 @cache
