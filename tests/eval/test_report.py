@@ -194,8 +194,8 @@ def test_what_other_stages_add_is_shown(tmp_path, judged):
     write_html(page, found, systems, limit=60)
     assert "12.5" in Outline(page).text
     table = section(page, "What is wrong with molecules")
-    assert "<td>posebusters</td><td>30</td>" in table
-    assert "bond angles: C-C-C at atom #" in table
+    assert re.search(r"<td>posebusters</td><td>30</td>.*?<td>bond angles</td></tr>", table)
+    assert "posebusters: bond angles: C-C-C at atom 1<" in page.read_text(encoding="utf-8")
     assert "<td>pose</td><td>20</td>" in table
     assert "not valid" in table
     expected = [

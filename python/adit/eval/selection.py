@@ -18,7 +18,7 @@ _GRAVE = ("valid", "structure")
 _ASKED = ("valid", "passed")  # of the flags that a stage leaves in a column; of a protocol, all count
 _ENERGIES = ("strain", "hull")  # the lower the better
 _PLACES = frozenset(("index", "repeats", "matches"))
-_NUMBER = re.compile(r"(valence \d+|\d+ unpaired|\^\d+)|\d+(?:\.\d+)?(?: \([^)]*\))?")
+_NUMBER = re.compile(r"(valence \d+|\d+ unpaired|\^\d+)|(?<![A-Za-z])\d+(?:\.\d+)?(?: \([^)]*\))?")
 
 Row = Mapping[str, Any]
 
@@ -74,7 +74,7 @@ def flawless(row: Row) -> bool:
 def reasons(row: Row) -> list[str]:
     """Why an entry failed, or what is odd about it, each with those that say so where several judged."""
     said: dict[str, list[str]] = {}
-    for source, words in _remarks(row):
+    for source, words, _ in _remarks(row):
         said.setdefault(words, []).append(source)
     if len(_parts(row)) == 1:
         return list(said)
@@ -84,15 +84,14 @@ def reasons(row: Row) -> list[str]:
 def frequent(rows: Sequence[Row], kind: Kind) -> dict[str, list[tuple[str, int, str]]]:
     """Protocol -> reasons without the numbers in them, how many entries have each, and the name of the first of these.
 
-    In descending order of that number.
+    In descending order of that number. Where a stage gives its reasons by checks, these are counted.
     """
     counts: dict[str, Counter[str]] = {}
     first: dict[tuple[str, str], str] = {}
     for row in rows:
         if row["kind"] != kind:
             continue
-        found = {(source, _NUMBER.sub(lambda match: match[1] or "#", words)) for source, words in _remarks(row)}
-        for source, words in sorted(found):
+        for source, words in sorted({(source, group) for source, _, group in _remarks(row)}):
             counts.setdefault(source, Counter())[words] += 1
             first.setdefault((source, words), str(row["entry"]))
     return {
@@ -125,8 +124,8 @@ def _flags(row: Row) -> Iterator[tuple[str, str, bool]]:
                 yield source, name, bool(value)
 
 
-def _remarks(row: Row) -> Iterator[tuple[str, str]]:
-    """Protocol or column, and what it says; where it gives no reason, which flags failed."""
+def _remarks(row: Row) -> Iterator[tuple[str, str, str]]:
+    """Protocol or column, what it says, and under what that is counted; without a reason, which flags failed."""
     failed: dict[str, list[str]] = {}
     for source, name, good in _flags(row):
         if not good and name != "novel":
@@ -134,11 +133,13 @@ def _remarks(row: Row) -> Iterator[tuple[str, str]]:
     for source, held in _parts(row):
         why = held.get("why") or held.get("reason")
         if isinstance(why, Mapping):
-            yield from ((source, f"{check}: {words}") for check, words in why.items())
+            yield from ((source, f"{check}: {words}", check) for check, words in why.items())
         elif why:
-            yield from ((source, words) for words in dict.fromkeys(str(why).split("; ")))
+            for words in dict.fromkeys(str(why).split("; ")):
+                yield source, words, _NUMBER.sub(lambda match: match[1] or "#", words)
         elif source in failed:
-            yield source, f"not {', '.join(failed[source])}"
+            words = f"not {', '.join(failed[source])}"
+            yield source, words, words
 
 
 def _gravity(row: Row) -> tuple[int, int]:
