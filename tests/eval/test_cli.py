@@ -36,6 +36,8 @@ def test_molecules_with_all_options(tmp_path):
     assert "150 molecules" in result.output
     assert "stable molecules" in result.output
     assert page.read_text().startswith("<!DOCTYPE html>")
+    assert "150 molecules, judged" in page.read_text()
+    assert "150 molecules of" in page.read_text()  # the reference's distributions
     assert result.stderr == ""
 
 
@@ -59,12 +61,13 @@ def test_a_reference_of_the_other_kind(tmp_path):
 def test_runs_are_compared(tmp_path):
     for name in ("qm9", "mp20"):
         assert call(DATA / f"{name}.extxyz", "--json", tmp_path / f"{name}.json").exit_code == 0
-    result = call("--compare", tmp_path / "qm9.json", tmp_path / "mp20.json")
+    result = call("--compare", tmp_path / "qm9.json", tmp_path / "mp20.json", "--report", tmp_path / "page.html")
     assert result.exit_code == 0, result.output
     words = " ".join(result.output.split())
     assert "published" in words
     assert "GeoLDM" in words
     assert "FlowMM" in words
+    assert "FlowMM" in (tmp_path / "page.html").read_text()
     result = call("--compare", tmp_path / "qm9.json", DATA / "README.md")
     assert isinstance(result.exception, AditError)
     assert "not JSON" in str(result.exception)
@@ -119,7 +122,10 @@ def test_broken_entries_are_counted_and_named(tmp_path):
 
 
 def test_metrics_load_heavy_libraries_only_when_used():
-    names = "molecules, crystals, stability, summary, report, pictures, drawing, evaluation, compare, published"
+    names = (
+        "molecules, crystals, stability, summary, report, selection, plots, gallery, pictures, drawing, evaluation, "
+        "compare, published"
+    )
     code = (
         f"import sys; from adit.eval import {names}; "
         "print([m for m in ('torch', 'rdkit', 'pymatgen', 'smact', 'openbabel', 'plotly', 'ase', 'matplotlib')"

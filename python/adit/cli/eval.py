@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
@@ -16,10 +16,12 @@ from adit.cli.common import run
 from adit.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from adit.convert.base import BrokenEntry
     from adit.eval.evaluation import Progress
     from adit.eval.protocols import Protocol
     from adit.eval.results import Evaluation
     from adit.eval.workers import Advance
+    from adit.system import AtomicSystem
 
 _SHOWN = 5  # unreadable entries
 
@@ -60,7 +62,7 @@ def evaluate(
     ] = None,
     report: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.html", help="Write a page with histograms and structures in 3D."),
+        typer.Option(metavar="FILE.html", help="Write a page with figures, reasons, histograms and structures in 3D."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the intervals of confidence.")] = 0,
     processes: Annotated[
@@ -70,31 +72,50 @@ def evaluate(
 ) -> None:
     """Judges generated molecules and crystals: validity, uniqueness, stability and novelty."""
     if compare:
-        _compare(paths)
+        _compare(paths, report)
         return
     if len(paths) > 1:
         raise InvalidInputError(f"expected one file or folder; got {len(paths)}. Or compare JSON files with --compare")
-    from adit.eval import evaluation
-
     for name, file in (("--json", json_path), ("--report", report)):
         if file is not None:
             _check_writable(name, file)
+    from adit.eval import evaluation
+    from adit.eval.reference import Reference
+
+    known = None if reference is None else Reference.open(reference)
     chosen: list[Protocol] | None = [choice.value for choice in protocol] if protocol else None
+    systems: list[AtomicSystem] | None = None if report is None else []
     with _progress() as progress:
         found = evaluation.evaluate(
-            paths[0], protocols=chosen, reference=reference, seed=seed, processes=processes, progress=progress
+            _entries(paths[0], systems),
+            name=str(paths[0]),
+            protocols=chosen,
+            reference=known,
+            seed=seed,
+            processes=processes,
+            progress=progress,
         )
     if json_path is not None:
         found.save(json_path)
     _show(found)
     if report is not None:
-        from adit.convert.files import read
         from adit.eval.report import write_html
 
-        write_html(report, read(paths[0], on_error="skip"), title=paths[0].name)
+        _written(report, lambda: write_html(report, found, systems or [], reference=known))
 
 
-def _compare(paths: list[Path]) -> None:
+def _entries(path: Path, kept: list[AtomicSystem] | None) -> Iterator[AtomicSystem | BrokenEntry]:
+    """Of a file; those that can be read are kept for the page, so that it is read once."""
+    from adit.convert.base import BrokenEntry
+    from adit.convert.files import iread
+
+    for entry in iread(path):
+        if kept is not None and not isinstance(entry, BrokenEntry):
+            kept.append(entry)
+        yield entry
+
+
+def _compare(paths: list[Path], report: Path | None) -> None:
     from rich.console import Console
 
     from adit.eval.compare import notes, side_by_side
@@ -104,7 +125,13 @@ def _compare(paths: list[Path]) -> None:
     names = [path.stem for path in paths]
     labels = names if len(set(names)) == len(names) else [str(path) for path in paths]
     console = Console()
-    for table in side_by_side(list(zip(labels, runs, strict=True))):
+    named = list(zip(labels, runs, strict=True))
+    if report is not None:
+        from adit.eval.report import write_comparison
+
+        _check_writable("--report", report)
+        _written(report, lambda: write_comparison(report, named))
+    for table in side_by_side(named):
         console.print(table)
     for line in notes(runs):
         console.print(line, style="dim", markup=False, highlight=False)
@@ -164,6 +191,13 @@ def _check_writable(option: str, file: Path) -> None:
         raise InvalidInputError(f"{option} {file}: the folder {folder} does not exist. Create it first")
     if file.is_dir() or not os.access(file if file.exists() else folder, os.W_OK):
         raise InvalidInputError(f"{option} {file}: cannot be written. Choose another path")
+
+
+def _written(file: Path, write: Callable[[], None]) -> None:
+    try:
+        write()
+    except OSError as error:
+        raise InvalidInputError(f"{file} cannot be written: {error.strerror or error}") from error
 
 
 def main() -> None:

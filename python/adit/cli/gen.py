@@ -245,13 +245,15 @@ def _conclude(
             json_path.parent.mkdir(parents=True, exist_ok=True)
             json_path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
         if report is not None:
+            from adit.eval.evaluation import evaluate
             from adit.eval.report import write_html
 
             with status(console, "writing the report"):
                 report.parent.mkdir(parents=True, exist_ok=True)
                 title = f"{state.count:,} {noun(options)}"
                 subtitle = f"adit {_version('adit')}, weights {options.weights}, seed {options.seed}"
-                write_html(report, systems, title=title, subtitle=subtitle, summary=summary)
+                found = evaluate(systems, protocols=["edm", "adit-rust"], seed=options.seed, name=places[0].path.name)
+                write_html(report, found, systems, title=title, subtitle=subtitle)
     except OSError as error:
         raise InvalidInputError(f"{error.filename or places[0].path} cannot be written: {error.strerror}") from error
     rows = summary.rows()

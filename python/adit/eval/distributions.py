@@ -23,6 +23,7 @@ from adit.eval.quantities import (
     ByType,
     CrystalStatistics,
     MoleculeStatistics,
+    bond_name,
     crystal_statistics,
     molecule_statistics,
 )
@@ -127,7 +128,7 @@ def molecule_distances(
     return MoleculeDistances(
         wasserstein(ours.sizes, theirs.sizes),
         jensen_shannon(_counts(ours.elements), _counts(theirs.elements)),
-        _compared(ours.lengths, theirs.lengths, LENGTH_BIN, _bond_name),
+        _compared(ours.lengths, theirs.lengths, LENGTH_BIN, bond_name),
         _compared(ours.angles, theirs.angles, ANGLE_BIN, _angle_name),
     )
 
@@ -195,10 +196,6 @@ def _counts(counts: NDArray[np.int64]) -> Mapping[object, float]:
 
 def _finite(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return values[np.isfinite(values)]
-
-
-def _bond_name(key: tuple[int, int, int]) -> str:
-    return f"{SYMBOLS[key[0]]}{'?-=#'[key[2]]}{SYMBOLS[key[1]]}"
 
 
 def _angle_name(key: tuple[int, int, int]) -> str:

@@ -45,6 +45,7 @@ def evaluate(
     processes: int | None = 1,
     stages: Sequence[Stage] = (),
     progress: Progress | None = None,
+    name: str = "",
 ) -> Evaluation:
     """Judges molecules and crystals, mixed or not, with every quick metric of the field.
 
@@ -60,6 +61,7 @@ def evaluate(
         processes: that share the work of RDKit and Open Babel; None for one for each core. See `Workers`.
         stages: further ones, run after those that are always there.
         progress: shows each stage.
+        name: of what is judged, if `source` is not a path.
 
     Raises:
         InvalidInputError: a protocol is unknown.
@@ -75,7 +77,7 @@ def evaluate(
         entries = list(_entries(source, advance))
     if not any(not isinstance(entry, BrokenEntry) for entry in entries):
         detail = f": {len(entries)} broken entries, the first: {entries[0]}" if entries else ""
-        raise UnreadableFileError(f"{_name(source)} holds no molecule or crystal that can be read{detail}")
+        raise UnreadableFileError(f"{name or _name(source)} holds no molecule or crystal that can be read{detail}")
     kinds = [_kind(entry) for entry in entries]
     present = {kind for kind in kinds if kind is not None}
     if len(present) == 1:
@@ -107,7 +109,7 @@ def evaluate(
     if "molecules" in present:
         definitions |= missing
     return Evaluation(
-        file=_name(source),
+        file=name or _name(source),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         versions={"python": platform.python_version(), **{name: installed(name) for name in _LIBRARIES}},
         machine=f"{platform.system()} {platform.machine()}, {cores()} cores",

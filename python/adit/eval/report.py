@@ -1,101 +1,155 @@
-"""One self-contained page on a set of samples: figures, histograms and structures to turn by hand."""
+"""One self-contained page on an evaluation: figures, reasons, histograms and structures to turn by hand."""
 
 from __future__ import annotations
 
-import html
 import json
 import os
-import re
-from collections import Counter
+from collections.abc import Sequence
+from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from adit.elements import SYMBOLS
-from adit.eval.drawing import draw, label
-from adit.eval.summary import Summary, percent, summarise
+from adit.errors import InvalidInputError
+from adit.eval.compare import cell, label, notes, side_by_side, tables
+from adit.eval.gallery import clip, colours, galleries, structure
+from adit.eval.plots import REFERENCE_SAMPLE, Figures, figures
+from adit.eval.results import KINDS, Evaluation, Kind
+from adit.eval.selection import frequent, select
 from adit.packing import as_system
 
 if TYPE_CHECKING:
-    from adit.packing import Systems
-    from adit.system import AtomicSystem
+    from rich.table import Table
 
-_MOLECULE, _CRYSTAL = "#3b82c4", "#d98a3d"
-_MAX_ELEMENTS = 30
+    from adit.eval.reference import Reference
+    from adit.packing import Systems
+
+LARGEST = 1_000
+"""Atoms: larger structures have no picture."""
+_HEADLINES = ("valid", "stable molecules", "valid & unique", "valid, unique & novel")
+_TILES, _REASONS, _UNREADABLE = 8, 12, 50
 
 
 def write_html(
     path: str | os.PathLike[str],
+    evaluation: Evaluation,
     systems: Systems,
     *,
-    title: str = "Generated structures",
+    title: str = "",
     subtitle: str = "",
-    summary: Summary | None = None,
-    limit: int = 24,
+    reference: Reference | None = None,
+    limit: int = 12,
 ) -> None:
     """Writes a page that works offline, in any browser, on a light or dark screen.
 
+    Nothing is judged here. The page has pictures of at most 3 x `limit` structures of each kind, and histograms of at
+    most 60 bins, so that it does not grow with the number of structures.
+
     Args:
         path: of the page.
-        systems: samples; the first `limit` molecules and the first `limit` crystals are shown, unselected.
-        title: heading.
+        evaluation: what was found; its seed decides which structures are shown, where chance has to.
+        systems: those that it judged and that can be read, in its order.
+        title: heading; "" for the name of what was judged.
         subtitle: a line under it, such as the model and the command.
-        summary: of the same systems, if at hand; else `summarise(systems)`.
-        limit: structures of each kind to show.
+        reference: whose distributions stand beside those of the samples.
+        limit: pictures of the best, of the worst and of the others, of each kind.
 
     Raises:
+        InvalidInputError: `systems` are not as many as `evaluation` has rows.
         OSError: the page cannot be written.
     """
     everything = [as_system(system) for system in systems]
-    summary = summarise(everything) if summary is None else summary
-    shown = [
-        [index for index, system in enumerate(everything) if system.is_periodic is periodic][:limit]
-        for periodic in (False, True)
-    ]
-    order = shown[0] + shown[1]
-    galleries = "".join(
-        _gallery(name, [(everything[index], bool(summary.valid[index]), summary.notes[index]) for index in part], total)
-        for name, part, total in (
-            ("Molecules", shown[0], sum(not system.is_periodic for system in everything)),
-            ("Crystals", shown[1], sum(system.is_periodic for system in everything)),
+    if len(everything) != len(evaluation.rows):
+        raise InvalidInputError(
+            f"the evaluation has rows of {len(evaluation.rows):,} structures; got {len(everything):,} systems. Give "
+            "those that it was made of, without the ones that cannot be read"
         )
-        if part
-    )
-    structures = [_structure(everything[index]) for index in order]
-    plots = _plots(everything, summary)
-    cells = "".join(f'<div class="plot"><h3>{html.escape(name)}</h3><div></div></div>' for name in plots)
+    kinds = [kind for kind in KINDS if any(row["kind"] == kind for row in evaluation.rows)]
+    large = {place for place, system in enumerate(everything) if len(system) > LARGEST}
+    plots: Figures = {}
+    shown: list[int] = []
+    pictures = ""
+    for kind in kinds:
+        chosen = select(evaluation.rows, kind, limit, evaluation.seed, skip=large)
+        shown += [*chosen.best, *chosen.worst, *chosen.others]
+        pictures += galleries(kind, chosen, evaluation, everything)
+        plots |= figures(evaluation, everything, kind, reference)
+    if large:
+        pictures += f'<p class="lead">Of {len(large):,} structures with more than {LARGEST:,} atoms: no pictures.</p>'
+    cells = "".join(f'<div class="plot"><h3>{escape(name)}</h3><div></div></div>' for name in plots)
+    heading = title or Path(evaluation.file).name
+    body = f"""<h1>{escape(heading)}</h1>
+<p class="lead">{escape(subtitle or f"{_count(evaluation)}, judged {evaluation.created}")}</p>
+{"".join(_tiles(evaluation, kind) for kind in kinds)}
+<h2>Figures</h2>
+{"".join(map(_table, tables(evaluation)))}
+{_definitions(evaluation)}
+{"".join(_reasons(evaluation, kind) for kind in kinds)}
+{_unreadable(evaluation)}
+{pictures}
+<h2>Distributions<small>{escape(_beside(reference, kinds))}</small></h2>
+<div class="plots">{cells}</div>
+{_footer(evaluation)}
+<dialog><canvas tabindex="0"></canvas><p></p></dialog>"""
     scripts = (
-        f"const STRUCTURES = {_script_json(structures)};\n"
-        f"const COLOURS = {_script_json(_colours(everything[index] for index in order))};\n"
+        f"const STRUCTURES = {_script_json([structure(everything[place]) for place in shown])};\n"
+        f"const COLOURS = {_script_json(colours([everything[place] for place in shown]))};\n"
         f"const PLOTS = {_script_json(list(plots.values()))};\n{_asset('viewer.js')}"
     )
+    _write(path, heading, body, [_plotly(), scripts])
+
+
+def write_comparison(path: str | os.PathLike[str], runs: Sequence[tuple[str, Evaluation]]) -> None:
+    """Writes a page of runs side by side, with published figures: what `adit-eval --compare` shows.
+
+    Args:
+        path: of the page.
+        runs: name and evaluation of each.
+
+    Raises:
+        InvalidInputError: there is no run.
+        OSError: the page cannot be written.
+    """
+    found = side_by_side(runs)
+    heading = " and ".join(name for name, _ in runs)
+    body = "".join(
+        [
+            f"<h1>{escape(heading)}</h1>",
+            '<p class="lead">marked: the interval does not overlap with that of the first run</p>',
+            *map(_table, found),
+            "<footer>",
+            *(f"<p>{escape(line)}</p>" for line in notes([run for _, run in runs])),
+            *(f"<p>{escape(name)}: {escape(_made_by(run))}</p>" for name, run in runs),
+            "</footer>",
+        ]
+    )
+    _write(path, heading, body, [])
+
+
+def _write(path: str | os.PathLike[str], title: str, body: str, scripts: Sequence[str]) -> None:
+    first, *rest = scripts or [""]
     page = f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{html.escape(title)}</title>
+<title>{escape(title)}</title>
 <style>{_asset("report.css")}</style>
-{_plotly_script()}
+{_script(first)}
 </head>
 <body>
 <main>
-<h1>{html.escape(title)}</h1>
-<p class="lead">{html.escape(subtitle or _count(everything))}</p>
-{_tiles(summary)}
-{galleries}
-<h2>Distributions</h2>
-<div class="plots">{cells}</div>
-{_footer(summary)}
+{body}
 </main>
-<dialog><canvas tabindex="0"></canvas><p></p></dialog>
-<script>{scripts}</script>
+{"".join(map(_script, rest))}
 </body>
 </html>
 """
-    Path(path).write_text(page, encoding="utf-8")
+    Path(path).write_text(page, encoding="utf-8", errors="replace")
+
+
+def _script(text: str) -> str:
+    return f"<script>{text}</script>" if text else ""
 
 
 def _asset(name: str) -> str:
@@ -103,174 +157,108 @@ def _asset(name: str) -> str:
 
 
 def _script_json(value: Any) -> str:
-    """JSON that cannot end the script element around it."""
-    return json.dumps(value, separators=(",", ":")).replace("</", "<\\/")
+    """JSON that no parser of HTML takes for a tag."""
+    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _count(systems: list[AtomicSystem]) -> str:
-    crystals = sum(system.is_periodic for system in systems)
-    parts = [(len(systems) - crystals, "molecule"), (crystals, "crystal")]
-    return " and ".join(f"{n:,} {name}{'' if n == 1 else 's'}" for n, name in parts if n) or "no structures"
-
-
-def _structure(system: AtomicSystem) -> dict[str, Any]:
-    drawing = draw(system)
-    return {
-        "z": drawing.numbers.tolist(),
-        "x": drawing.positions.round(3).tolist(),
-        "r": drawing.radii.round(3).tolist(),
-        "b": drawing.bonds.tolist(),
-        "e": drawing.edges.round(3).tolist(),
-        "R": round(drawing.radius, 3),
-    }
-
-
-def _colours(systems: Any) -> dict[int, list[int]]:
-    from ase.data.colors import jmol_colors
-
-    numbers = sorted({number for system in systems for number in system.numbers.tolist()})
-    return {number: (255 * jmol_colors[number]).round().astype(int).tolist() for number in numbers}
-
-
-def _tiles(summary: Summary) -> str:
-    groups: list[tuple[str, str, list[tuple[str, str]]]] = []
-    if (m := summary.molecules) is not None:
-        figures = [
-            ("valid", percent(m.valid)),
-            ("unique of valid", percent(m.unique)),
-            ("connected", percent(m.connected)),
-            ("stable atoms", percent(m.atom_stability)),
-            ("stable molecules", percent(m.molecule_stability)),
-            ("atoms on average", f"{m.mean_atoms:.1f}"),
-        ]
-        groups.append(("Molecules", f"{m.count:,}", figures))
-    if (c := summary.crystals) is not None:
-        figures = [
-            ("valid, both", percent(c.valid)),
-            ("valid structure", percent(c.structural)),
-            ("valid composition", percent(c.compositional)),
-            ("unique of valid structure", percent(c.unique)),
-            ("atoms a cell on average", f"{c.mean_atoms:.1f}"),
-        ]
-        groups.append(("Crystals", f"{c.count:,}", figures))
-    return "".join(
-        f'<h2>{name}<small>{count}</small></h2><div class="tiles">'
-        + "".join(f'<div class="tile"><b>{value}</b><span>{label}</span></div>' for label, value in figures)
-        + "</div>"
-        for name, count, figures in groups
-    )
-
-
-def _gallery(name: str, entries: list[tuple[AtomicSystem, bool, str]], total: int) -> str:
-    which = "all of them" if len(entries) == total else f"the first {len(entries)} of {total:,}, unselected"
-    cards = []
-    for system, valid, note in entries:
-        formula = re.sub(r"(\d+)", r"<sub>\1</sub>", html.escape(label(system)))
-        mark = '<span class="mark good">valid</span>' if valid else '<span class="mark bad">invalid</span>'
-        cards.append(
-            f'<figure class="structure"><canvas tabindex="0" aria-label="{html.escape(label(system))}, drag to turn">'
-            f'</canvas><button type="button" title="Enlarge" aria-label="Enlarge">&#x2922;</button><figcaption>{mark}'
-            f'<span class="formula">{formula}</span><span class="note" title="{html.escape(note)}">'
-            f"{html.escape(note) or f'{len(system)} atoms'}</span></figcaption></figure>"
-        )
-    hint = "drag to turn, double-click to reset"
-    return f'<h2>{name} in 3D<small>{which}; {hint}</small></h2><div class="grid">{"".join(cards)}</div>'
-
-
-def _plotly_script() -> str:
+def _plotly() -> str:
     from plotly.offline import get_plotlyjs
 
-    return f"<script>{get_plotlyjs()}</script>"
+    script: str = get_plotlyjs()
+    return script
 
 
-def _plots(systems: list[AtomicSystem], summary: Summary) -> dict[str, dict[str, Any]]:
-    """Figures by title."""
-    parts = [
-        (name, colour, [system for system in systems if system.is_periodic is periodic])
-        for name, colour, periodic in (("molecules", _MOLECULE, False), ("crystals", _CRYSTAL, True))
-    ]
-    parts = [part for part in parts if part[2]]
-    sizes = [
-        {"type": "bar", "name": name, "marker": {"color": colour}, **_histogram([len(system) for system in part])}
-        for name, colour, part in parts
-    ]
-    plots = {"Atoms in a structure": _plot(sizes, x="atoms", y="structures")}
-    for name, colour, part in parts:
-        plots[f"Elements in {name}"] = _plot([_elements(part, colour)], y="atoms")
-    plots["Validity"] = _plot(_shares(summary), share=True)
-    return plots
+def _count(evaluation: Evaluation) -> str:
+    parts = [(evaluation.counts[kind], kind) for kind in KINDS]
+    return " and ".join(f"{n:,} {kind[:-1] if n == 1 else kind}" for n, kind in parts if n)
 
 
-def _histogram(values: list[int]) -> dict[str, list[int]]:
-    counts = Counter(values)
-    keys = sorted(counts)
-    return {"x": keys, "y": [counts[key] for key in keys]}
+def _beside(reference: Reference | None, kinds: Sequence[Kind]) -> str:
+    if reference is None:
+        return ""
+    sizes = {"molecules": len(reference.molecules), "crystals": len(reference.crystals)}
+    parts = [f"{min(sizes[kind], REFERENCE_SAMPLE[kind]):,} {kind}" for kind in kinds if sizes[kind]]
+    return f"the reference: {' and '.join(parts)} of {reference.name}, drawn at random" if parts else ""
 
 
-def _elements(systems: list[AtomicSystem], colour: str) -> dict[str, Any]:
-    numbers = np.concatenate([system.numbers for system in systems])
-    common = Counter(numbers.tolist()).most_common(_MAX_ELEMENTS)
-    symbols = [SYMBOLS[number] for number, _ in common]
-    return {"type": "bar", "x": symbols, "y": [count for _, count in common], "marker": {"color": colour}}
-
-
-def _shares(summary: Summary) -> list[dict[str, Any]]:
-    rows: list[tuple[str, float, str]] = []
-    if (m := summary.molecules) is not None:
-        rows += [("valid", m.valid, _MOLECULE), ("unique of valid", m.unique, _MOLECULE)]
-        rows += [("stable atoms", m.atom_stability, _MOLECULE), ("stable molecules", m.molecule_stability, _MOLECULE)]
-    if (c := summary.crystals) is not None:
-        rows += [("valid structure", c.structural, _CRYSTAL), ("valid composition", c.compositional, _CRYSTAL)]
-        rows += [("unique crystals", c.unique, _CRYSTAL)]
-    rows.reverse()
-    known = [(label, share, colour) for label, share, colour in rows if share == share]
-    return [
-        {
-            "type": "bar",
-            "orientation": "h",
-            "y": [label for label, _, _ in known],
-            "x": [share for _, share, _ in known],
-            "text": [percent(share) for _, share, _ in known],
-            "textposition": "auto",
-            "insidetextfont": {"color": "#ffffff"},
-            "marker": {"color": [colour for _, _, colour in known]},
-        }
-    ]
-
-
-def _plot(traces: list[dict[str, Any]], *, x: str = "", y: str = "", share: bool = False) -> dict[str, Any]:
-    """A figure for Plotly.newPlot: transparent, in colours that read on light and dark."""
-    grid = {"gridcolor": "rgba(128,134,144,0.2)", "zerolinecolor": "rgba(128,134,144,0.35)", "automargin": True}
-    across = (
-        {"tickformat": ".0%", "range": [0, 1], "tickvals": [0, 0.25, 0.5, 0.75, 1]} if share else {"showgrid": False}
+def _tiles(evaluation: Evaluation, kind: Kind) -> str:
+    chosen = [m for m in evaluation.metrics if m.kind == kind and m.name in _HEADLINES and m.value == m.value]
+    cells = "".join(
+        f'<div class="tile"><b>{escape(cell(metric).split(" [")[0])} %</b>'
+        f"<span>{escape(', '.join(filter(None, (label(metric), metric.protocol))))}</span></div>"
+        for metric in sorted(chosen, key=lambda metric: _HEADLINES.index(metric.name))[:_TILES]
     )
-    layout = {
-        "height": 300,
-        "margin": {"l": 52, "r": 14, "t": 14, "b": 44},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "font": {"family": "Inter, Segoe UI, system-ui, sans-serif", "size": 12, "color": "#7d8797"},
-        "bargap": 0.18,
-        "showlegend": len(traces) > 1,
-        "legend": {"orientation": "h", "x": 1, "xanchor": "right", "y": 1.08},
-        "xaxis": {"title": {"text": x}, **grid, **across},
-        "yaxis": {"title": {"text": y}, **grid},
-    }
-    return {"data": traces, "layout": layout}
+    return f'<h2>{kind.capitalize()}<small>{evaluation.counts[kind]:,}</small></h2><div class="tiles">{cells}</div>'
 
 
-def _footer(summary: Summary) -> str:
-    lines = ["Written by adit (all-atom diffusion transformer), offline, from the samples named above."]
-    if summary.molecules is not None:
-        lines.append(
-            "Molecules: valid means that bonds inferred from the positions alone (adit.bonds) give a "
-            "largest fragment that RDKit sanitises, without unpaired electrons; stable means the right valences by the "
-            "bond-length tables of EDM (arXiv 2203.17003)."
+def _table(table: Table) -> str:
+    """A table for a screen as one of HTML; a cell that ends with ` *` is marked."""
+    head = "".join(f"<th>{escape(str(column.header))}</th>" for column in table.columns)
+    lines = []
+    for row, cells in zip(table.rows, zip(*(column.cells for column in table.columns), strict=True), strict=True):
+        parts = "".join(
+            f'<td class="differs">{escape(str(text))}</td>'
+            if str(text).endswith(" *")
+            else f"<td>{escape(str(text))}</td>"
+            for text in cells
         )
-    if summary.crystals is not None:
-        lines.append(
-            "Crystals: a valid structure has no two atoms nearer than 0.5 Å and a cell of at least 0.1 Å³; a valid "
-            "composition passes SMACT's test of charge neutrality and electronegativity; unique by pymatgen's "
-            "StructureMatcher (stol 0.5, ltol 0.3, angle_tol 10)."
-        )
-    return "<footer>" + "".join(f"<p>{html.escape(line)}</p>" for line in lines) + "</footer>"
+        lines.append(f'<tr class="end">{parts}</tr>' if row.end_section else f"<tr>{parts}</tr>")
+    title = f"<h3>{escape(str(table.title))}</h3>" if table.title else ""
+    return f'{title}<div class="scroll"><table><tr>{head}</tr>{"".join(lines)}</table></div>'
+
+
+def _words(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table whose last column is text; everything is escaped here."""
+    rows = "".join(f"<tr>{''.join(f'<td>{escape(text)}</td>' for text in line)}</tr>" for line in lines)
+    names = "".join(f"<th>{escape(name)}</th>" for name in head)
+    return f'<div class="scroll"><table class="words"><tr>{names}</tr>{rows}</table></div>'
+
+
+def _definitions(evaluation: Evaluation) -> str:
+    entries = dict(evaluation.protocols)
+    if (reference := evaluation.reference) is not None:
+        sizes = " and ".join(f"{reference[kind]:,} {kind}" for kind in KINDS if reference[kind])
+        entries["novel"] = f"not in {reference['name']} ({sizes})."
+    entries["[low, high]"] = (
+        f"interval of {evaluation.level:.0%} confidence, from the bootstrap over structures, seed {evaluation.seed}."
+    )
+    return "<dl>" + "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in entries.items()) + "</dl>"
+
+
+def _reasons(evaluation: Evaluation, kind: Kind) -> str:
+    total = evaluation.counts[kind]
+    lines = [
+        (protocol, f"{count:,}", f"{100 * count / total:.1f}", clip(first), clip(words))
+        for protocol, found in frequent(evaluation.rows, kind).items()
+        for words, count, first in found[:_REASONS]
+    ]
+    if not lines:
+        return ""
+    head = ("protocol", kind, "%", "the first", "reason")
+    small = "the most frequent remarks; # stands for a number"
+    return f"<h2>What is wrong with {kind}<small>{small}</small></h2>{_words(head, lines)}"
+
+
+def _unreadable(evaluation: Evaluation) -> str:
+    if not (entries := evaluation.unreadable):
+        return ""
+    unknown = sum(entry["kind"] is None for entry in entries)
+    tail = f"{unknown:,} of unknown kind count nowhere" if unknown else "counted as invalid"
+    which = "" if len(entries) <= _UNREADABLE else f"; the first {_UNREADABLE}"
+    lines = [(clip(str(entry["entry"])), clip(str(entry["why"]))) for entry in entries[:_UNREADABLE]]
+    return f"<h2>Unreadable entries<small>{len(entries):,}, {tail}{which}</small></h2>{_words(('entry', 'why'), lines)}"
+
+
+def _made_by(evaluation: Evaluation) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in evaluation.versions.items())
+    return f"{evaluation.file}, judged {evaluation.created} on {evaluation.machine} with {versions}."
+
+
+def _footer(evaluation: Evaluation) -> str:
+    seconds = ", ".join(f"{name} {value:.1f} s" for name, value in evaluation.seconds.items())
+    lines = [
+        "Written by adit; works offline. Drag a structure to turn it, double-click to reset.",
+        _made_by(evaluation),
+        f"Time: {seconds}.",
+    ]
+    return "<footer>" + "".join(f"<p>{escape(line)}</p>" for line in lines) + "</footer>"
