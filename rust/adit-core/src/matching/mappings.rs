@@ -22,6 +22,15 @@ pub struct Mapping {
     pub average: Parameters,
 }
 
+impl Mapping {
+    /// The same with all vectors of the new basis turned round.
+    #[must_use]
+    pub fn inverted(&self) -> Self {
+        let (inverse, whole) = (self.inverse.map(|row| row.map(|x| -x)), self.whole.map(|row| row.map(|x| -x)));
+        Self { inverse, whole, average: self.average }
+    }
+}
+
 /// Work space, kept between calls.
 #[derive(Debug, Default)]
 pub struct Lists {
@@ -49,8 +58,8 @@ pub fn possible(source: &Form, target: &Form, copies: usize, options: &Options) 
     (0..3).all(|k| source.minima[k] <= limit * lengths[k])
 }
 
-/// Calls `visit` with each mapping of the source's lattice on the target's, `copies` source cells in a
-/// target cell, until it returns true.
+/// Calls `visit` with one of each pair of opposite mappings of the source's lattice on the target's, `copies`
+/// source cells in a target cell, until it returns true.
 pub fn each(
     source: &Form,
     target: &Form,
@@ -75,7 +84,6 @@ pub fn each(
         let lengths = p.length * q.length;
         window.0 * lengths <= product && product <= window.1 * lengths
     };
-    // A mapping and its inversion come together.
     for a in like[0].iter().filter(|a| a.whole > [0, 0, 0]) {
         lists.thirds.clear();
         lists.thirds.extend(like[2].iter().filter(|c| fits(a, c, &windows[1])));
@@ -96,13 +104,7 @@ pub fn each(
                     angles: std::array::from_fn(|k| f64::midpoint(source.angles[k], target.parameters.angles[k])),
                 };
                 let Some(inverse) = lattice::inverse(&whole) else { continue };
-                let mapping = Mapping { inverse, whole, average };
-                let inverted = Mapping {
-                    inverse: inverse.map(|row| row.map(|x| -x)),
-                    whole: whole.map(|row| row.map(|x| -x)),
-                    average,
-                };
-                if visit(&mapping) || visit(&inverted) {
+                if visit(&Mapping { inverse, whole, average }) {
                     return;
                 }
             }

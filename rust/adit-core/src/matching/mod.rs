@@ -24,7 +24,7 @@
 //! 6. A group is whatever is connected by matches.
 //!
 //! Modules in order of dependency: [`lattice`], [`niggli`], [`primitive`], [`translations`], [`crystal`],
-//! [`mappings`], [`assignment`], [`sites`], [`pair`], [`batch`].
+//! [`mappings`], [`assignment`], [`torus`], [`sites`], [`pair`], [`batch`].
 
 pub mod assignment;
 pub mod batch;
@@ -35,6 +35,7 @@ pub mod niggli;
 pub mod pair;
 pub mod primitive;
 pub mod sites;
+pub mod torus;
 pub mod translations;
 
 pub use batch::{crystals, first_matches, fit_pairs, groups, rms_pairs};

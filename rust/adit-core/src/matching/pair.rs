@@ -2,7 +2,7 @@
 
 use super::crystal::{Block, Crystal, Form};
 use super::mappings::{self, Lists, Mapping};
-use super::sites::{Common, Fit, Limit, Pairing, Sites};
+use super::sites::{Common, Fit, Layers, Limit, Pairing, Sites};
 use super::{Convention, Options};
 use crate::cell::{self, Vec3};
 
@@ -169,26 +169,29 @@ impl Workspace {
         }
         self.pairings.sort_by_key(|pairing| pairing.first.len());
         let Self { lists, sites, places, points, pairings } = self;
+        let (anchor, candidates, step) = overlay.anchor();
         let mut best: Option<Fit> = None;
         mappings::each(source, target, copies, options, lists, |mapping| {
-            repeated(source, mapping, copies, points, places);
-            let (first, second) = if overlay.anchored_in_target {
-                (&places[..], &target.places[..])
-            } else {
-                (&target.places[..], &places[..])
-            };
-            let Some(mut common) = Common::new(mapping.average, options.stol, first, second, pairings) else {
-                return false;
-            };
-            let (anchor, candidates, step) = overlay.anchor();
-            for candidate in candidates.step_by(step) {
-                let shift = cell::sub(&first[candidate], &second[anchor]);
-                let Some(fit) = sites.fit(&mut common, &shift, limit(best, question, options)) else { continue };
-                if accepted(fit, question, options) && best.is_none_or(|best| fit < best) {
-                    best = Some(fit);
-                }
-                if best.is_some_and(|best| enough(best, question, options)) {
-                    return true;
+            let Some(mut common) = Common::new(mapping.average, options.stol, target.len()) else { return false };
+            for mapping in [mapping, &mapping.inverted()] {
+                repeated(source, mapping, copies, points, places);
+                let (first, second) = if overlay.anchored_in_target {
+                    (&places[..], &target.places[..])
+                } else {
+                    (&target.places[..], &places[..])
+                };
+                let layers = Layers { first, second, pairings };
+                sites.begin();
+                for candidate in candidates.clone().step_by(step) {
+                    let shift = cell::sub(&first[candidate], &second[anchor]);
+                    let found = sites.fit(&mut common, &layers, &shift, limit(best, question, options));
+                    let Some(fit) = found else { continue };
+                    if accepted(fit, question, options) && best.is_none_or(|best| fit < best) {
+                        best = Some(fit);
+                    }
+                    if best.is_some_and(|best| enough(best, question, options)) {
+                        return true;
+                    }
                 }
             }
             false
