@@ -24,11 +24,14 @@
 //! 6. A group is whatever is connected by matches.
 //!
 //! Modules in order of dependency: [`lattice`], [`niggli`], [`primitive`], [`translations`], [`crystal`],
-//! [`mappings`], [`assignment`], [`torus`], [`sites`], [`pair`], [`batch`].
+//! [`mappings`], [`assignment`], [`torus`], [`bounds`], [`sites`],
+//! [`hunt`], [`pair`], [`batch`].
 
 pub mod assignment;
 pub mod batch;
+pub mod bounds;
 pub mod crystal;
+pub mod hunt;
 pub mod lattice;
 pub mod mappings;
 pub mod niggli;

@@ -1,11 +1,14 @@
 //! Laying the atoms of one crystal over those of another on a common lattice.
 
 use super::assignment::Assignment;
+use super::bounds::Bounds;
 use super::lattice::{Parameters, wrapped};
 use super::torus::{Points, Row, Torus};
 use crate::cell::{self, Vec3};
 
 const CHUNK: usize = 12;
+/// Fewer places of the anchor than this are tried at once.
+const FEW: usize = 3;
 
 /// The atoms of one kind in each of the two crystals, equally many.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,8 +42,8 @@ pub struct Common {
     tolerance: Vec3,
     /// The same as a distance.
     reach: f64,
-    /// The lattice as a torus, and `tolerance` in its basis; made when wanted.
-    torus: Option<(Torus, Vec3)>,
+    /// The lattice as a torus, made when wanted.
+    torus: Option<Torus>,
 }
 
 impl Common {
@@ -62,13 +65,16 @@ impl Common {
         Some(Self { parameters, normalization, tolerance, reach, torus: None })
     }
 
-    fn torus(&mut self) -> Option<(&Torus, &Vec3)> {
+    /// The sum of squares that a fit may leave.
+    fn most(&self, limit: Limit, layers: &Layers) -> f64 {
+        layers.second.len() as f64 * (limit.rms / self.normalization).powi(2) * (1.0 + 1e-9)
+    }
+
+    fn torus(&mut self) -> Option<&Torus> {
         if self.torus.is_none() {
-            let torus = Torus::new(&self.parameters)?;
-            let tolerance = torus.dual_lengths.map(|length| length * self.reach);
-            self.torus = Some((torus, tolerance));
+            self.torus = Some(Torus::new(&self.parameters, self.reach)?);
         }
-        self.torus.as_ref().map(|(torus, tolerance)| (torus, tolerance))
+        self.torus.as_ref()
     }
 }
 
@@ -81,6 +87,11 @@ pub struct Layers<'a> {
 }
 
 impl Layers<'_> {
+    /// The translation that lays the anchor on a place.
+    fn shift(&self, anchor: &Anchor, place: usize) -> Vec3 {
+        cell::sub(&self.first[place], &self.second[anchor.atom])
+    }
+
     /// Each atom of the second crystal, moved by `shift`, has one of its kind in the first close enough.
     fn are_close(&self, shift: &Vec3, [x, y, z]: Vec3) -> bool {
         self.pairings.iter().all(|pairing| {
@@ -100,6 +111,21 @@ impl Layers<'_> {
     }
 }
 
+/// The atom of the second crystal that is laid over one of its kind in the first after the other: every
+/// `step`-th of `block`, as the rest are translations of these.
+#[derive(Debug, Clone)]
+pub struct Anchor {
+    pub atom: usize,
+    pub block: std::ops::Range<usize>,
+    pub step: usize,
+}
+
+impl Anchor {
+    pub fn places(&self) -> std::iter::StepBy<std::ops::Range<usize>> {
+        self.block.clone().step_by(self.step)
+    }
+}
+
 /// Work space, kept between calls.
 #[derive(Debug, Default)]
 pub struct Sites {
@@ -110,51 +136,101 @@ pub struct Sites {
     /// In the basis of the torus.
     first: Points,
     second: Vec<Vec3>,
+    /// For each place of the anchor, what the squares about its vector must add up to; empty if not surveyed.
+    sums: Vec<f64>,
+    /// Places of the anchor that are worth trying.
+    pub order: Vec<usize>,
 }
 
 impl Sites {
-    /// To be called before others than the last two crystals are fitted.
-    pub fn begin(&mut self) {
+    /// Lists the places of the anchor that are worth trying, and with a limit, most promising first.
+    pub fn survey(&mut self, common: &mut Common, layers: &Layers, anchor: &Anchor, limit: Option<Limit>) {
         self.first.clear();
+        self.sums.clear();
+        self.order.clear();
+        self.order.extend(anchor.places());
+        let Some(limit) = limit.filter(|_| self.order.len() >= FEW) else { return };
+        self.order.retain(|&place| layers.are_close(&layers.shift(anchor, place), common.tolerance));
+        let most = common.most(limit, layers);
+        let Some(torus) = common.torus().filter(|_| self.order.len() >= FEW) else { return };
+        self.first.extend(layers.first.iter().map(|f| torus.inside(f)));
+        self.second.clear();
+        self.second.extend(layers.second.iter().map(|f| torus.inside(f)));
+        let bounds = Bounds::new(torus, &self.first, &self.second, layers.pairings, most);
+        bounds.sums(anchor, bounds.count() * most, &mut self.sums);
+        if bounds.rule_out(anchor, &self.sums) {
+            self.order.clear();
+        }
+        let sum = |place: usize| self.sums[(place - anchor.block.start) / anchor.step];
+        self.order.sort_by(|&p, &q| sum(p).total_cmp(&sum(q)));
     }
 
-    /// The fit after the second crystal has been moved by `shift` and then to where the partners are nearest
-    /// in the mean. `None`: some atom has no partner, or the fit is beyond the limit.
-    pub fn fit(&mut self, common: &mut Common, layers: &Layers, shift: &Vec3, limit: Limit) -> Option<Fit> {
-        if !layers.are_close(shift, common.tolerance) {
+    /// After a survey: some atom on which the anchor's partner may be, if the anchor is laid on `place`, is not
+    /// ruled out.
+    fn is_open(&self, torus: &Torus, anchor: &Anchor, place: usize, most: f64) -> bool {
+        let most = self.second.len() as f64 * most;
+        let here = self.first.get(place);
+        anchor.block.clone().any(|other| {
+            let apart = cell::sub(&self.first.get(other), &here).map(wrapped);
+            self.sums[(other - anchor.block.start) / anchor.step] <= most
+                && (0..3).all(|k| apart[k].abs() <= torus.tolerance[k])
+        })
+    }
+
+    /// The fit after the second crystal has been moved so that the anchor lies on `place`, and then to where the
+    /// partners are nearest in the mean. `None`: some atom has no partner, or the fit is beyond the limit.
+    pub fn fit(
+        &mut self,
+        common: &mut Common,
+        layers: &Layers,
+        anchor: &Anchor,
+        place: usize,
+        limit: Limit,
+    ) -> Option<Fit> {
+        let shift = layers.shift(anchor, place);
+        if self.sums.is_empty() && !layers.are_close(&shift, common.tolerance) {
             return None;
         }
-        let normalization = common.normalization;
-        let (torus, tolerance) = common.torus()?;
+        let (normalization, most) = (common.normalization, common.most(limit, layers));
+        let torus = common.torus()?;
+        if !self.sums.is_empty() && !self.is_open(torus, anchor, place, most) {
+            return None;
+        }
         if self.first.is_empty() {
             self.first.extend(layers.first.iter().map(|f| torus.inside(f)));
         }
         self.second.clear();
-        self.second.extend(layers.second.iter().map(|f| torus.inside(&cell::plus(f, 1.0, shift))));
+        self.second.extend(layers.second.iter().map(|f| torus.inside(&cell::plus(f, 1.0, &shift))));
         self.chosen.clear();
         let count = layers.second.len() as f64;
-        let most_squared = count * (limit.rms / normalization).powi(2) * (1.0 + 1e-9);
+        // With one place to be laid on, the anchor's vector is zero: see `bounds`.
+        let mut rest = if anchor.block.len() == 1 { count * most } else { f64::INFINITY };
         for pairing in layers.pairings {
             let start = self.chosen.len();
-            self.partners(torus, tolerance, pairing)?;
+            self.partners(torus, pairing, &mut rest)?;
             // What is left of one kind about its own mean is no more than about the mean of all.
             let (squared, _) = left_over(&self.chosen[start..]);
-            if squared > most_squared || is_spread(&self.chosen, 2.0 * limit.max / normalization) {
+            if squared > most || is_spread(&self.chosen, 2.0 * limit.max / normalization) {
                 return None;
             }
         }
-        let (sum, most) = left_over(&self.chosen);
-        Some(Fit { rms: (sum / count).sqrt() * normalization, max: most.sqrt() * normalization })
+        let (sum, largest) = left_over(&self.chosen);
+        Some(Fit { rms: (sum / count).sqrt() * normalization, max: largest.sqrt() * normalization })
     }
 
-    /// Adds the vectors to the partners of one kind, least in the sum of their squares.
-    fn partners(&mut self, torus: &Torus, tolerance: &Vec3, pairing: &Pairing) -> Option<()> {
+    /// Adds the vectors to the partners of one kind, least in the sum of their squares. `None`: there are none, or
+    /// the atoms are so far from their nearest that the `rest` of what is allowed is used up.
+    fn partners(&mut self, torus: &Torus, pairing: &Pairing, rest: &mut f64) -> Option<()> {
         let count = pairing.second.len();
         self.costs.resize(count * count, 0.0);
         let second = &self.second[pairing.second.clone()];
         let first = self.first.slices(&pairing.first);
         for (place, costs) in second.iter().zip(self.costs.chunks_exact_mut(count)) {
-            torus.squares(place, first, tolerance, &mut self.row, costs);
+            torus.squares(place, first, &mut self.row, costs);
+            *rest -= costs.iter().fold(f64::INFINITY, |least, &cost| if cost < least { cost } else { least });
+            if *rest < 0.0 {
+                return None;
+            }
         }
         let columns = self.assignment.solve(&self.costs, count)?;
         let partners = columns.iter().map(|&column| first.map(|values| values[column]));

@@ -14,6 +14,8 @@ pub struct Torus {
     pub inverse: Matrix,
     /// The dual vectors' lengths: what lies within `r` differs by no more than `r` times this in each coordinate.
     pub dual_lengths: Vec3,
+    /// Partners differ by no more than this in each coordinate.
+    pub tolerance: Vec3,
     images: [Vec3; 27],
     steps: [Step; 13],
     count: usize,
@@ -22,10 +24,10 @@ pub struct Torus {
 /// A lattice vector k, one of each pair of opposites: a vector w is longer than w + k or w - k by
 /// |2 k.w| - k.k, as squares.
 #[derive(Debug, Clone, Copy, Default)]
-struct Step {
+pub struct Step {
     /// 2 k.w is this times the fractional coordinates of w.
-    twice: Vec3,
-    square: f64,
+    pub twice: Vec3,
+    pub square: f64,
 }
 
 /// Points in fractional coordinates in [0, 1), coordinate by coordinate.
@@ -50,6 +52,16 @@ impl Points {
     }
 
     #[must_use]
+    pub fn len(&self) -> usize {
+        self.0[0].len()
+    }
+
+    #[must_use]
+    pub fn get(&self, index: usize) -> Vec3 {
+        self.0.each_ref().map(|values| values[index])
+    }
+
+    #[must_use]
     pub fn slices(&self, range: &std::ops::Range<usize>) -> [&[f64]; 3] {
         self.0.each_ref().map(|values| &values[range.clone()])
     }
@@ -64,29 +76,38 @@ impl Extend<Vec3> for Points {
 }
 
 impl Torus {
+    /// For partners no further apart than `reach` in the direction of any dual vector.
     #[must_use]
-    pub fn new(parameters: &Parameters) -> Option<Self> {
+    pub fn new(parameters: &Parameters, reach: f64) -> Option<Self> {
         let (rows, transform) = lattice::lll(&parameters.rows());
         let inverse = lattice::inverse(&transform.map(|row| row.map(|entry| entry as i32)))?;
-        let coefficients = |k: usize| [k / 9, k / 3 % 3, k % 3].map(|x| x as f64 - 1.0);
         let images = std::array::from_fn(|k| cell::combine(&coefficients(k), &rows));
-        let (mut steps, mut count) = ([Step::default(); 13], 0);
-        for image in &images[..13] {
-            let (along, square) = (rows.map(|row| cell::dot(&row, image)), cell::dot(image, image));
-            // For no w of coordinates up to a half is there anything to be gained otherwise.
-            if along.iter().map(|x| x.abs()).sum::<f64>() > square * (1.0 - TIE) {
-                steps[count] = Step { twice: along.map(|x| 2.0 * x), square };
-                count += 1;
+        let dual_lengths = cell::dual(&rows).map(|vector| cell::norm(&vector));
+        let tolerance = dual_lengths.map(|length| length * reach);
+        let mut torus = Self { rows, inverse, dual_lengths, tolerance, images, steps: [Step::default(); 13], count: 0 };
+        let longest = tolerance.map(|tolerance| tolerance.min(0.5));
+        for (_, step) in torus.all_steps() {
+            // For no w of such coordinates is there anything to be gained otherwise.
+            if cell::dot(&step.twice.map(f64::abs), &longest) > step.square * (1.0 + TIE) {
+                torus.steps[torus.count] = step;
+                torus.count += 1;
             }
         }
-        let dual_lengths = cell::dual(&rows).map(|vector| cell::norm(&vector));
-        Some(Self { rows, inverse, dual_lengths, images, steps, count })
+        Some(torus)
     }
 
-    /// The squares of the shortest vectors from `from` to each of `to`; infinite for what is further than
-    /// `tolerance` in a coordinate.
-    pub fn squares(&self, from: &Vec3, to: [&[f64]; 3], tolerance: &Vec3, row: &mut Row, squares: &mut [f64]) {
-        let count = squares.len();
+    /// One of each pair of opposite vectors with coefficients -1, 0 and 1, and its coefficients.
+    pub fn all_steps(&self) -> impl Iterator<Item = (Vec3, Step)> + use<> {
+        let (rows, images) = (self.rows, self.images);
+        (0..13).map(move |k| {
+            let twice = rows.map(|row| 2.0 * cell::dot(&row, &images[k]));
+            (coefficients(k), Step { twice, square: cell::dot(&images[k], &images[k]) })
+        })
+    }
+
+    /// The squares of the shortest vectors from `from` to each of `to`; infinite beyond the tolerance.
+    pub fn squares(&self, from: &Vec3, to: [&[f64]; 3], row: &mut Row, squares: &mut [f64]) {
+        let (count, tolerance) = (squares.len(), &self.tolerance);
         let [a, b, c] = to.map(|values| &values[..count]);
         let Row { short: [x, y, z], gain } = row;
         for values in [&mut *x, &mut *y, &mut *z, &mut *gain] {
@@ -118,9 +139,9 @@ impl Torus {
     pub fn shortest(&self, from: &Vec3, to: &Vec3) -> Vec3 {
         let apart = cell::sub(to, from);
         let short = apart.map(wrapped);
-        let is_ahead =
-            |step: &Step| cell::dot(&step.twice, &short).abs() < step.square * (1.0 - TIE);
-        if self.steps[..self.count].iter().all(is_ahead) {
+        let is_ahead = |step: &Step| cell::dot(&step.twice, &short).abs() < step.square * (1.0 - TIE);
+        let inside = short.iter().all(|x| x.abs() < 0.5 - TIE);
+        if inside && self.steps[..self.count].iter().all(is_ahead) {
             return cell::combine(&short, &self.rows);
         }
         let start = cell::combine(&apart, &self.rows);
@@ -140,4 +161,8 @@ impl Torus {
     pub fn inside(&self, f: &Vec3) -> Vec3 {
         cell::combine(f, &self.inverse).map(wrapped).map(|f| if f < 0.0 { f + 1.0 } else { f })
     }
+}
+
+fn coefficients(image: usize) -> Vec3 {
+    [image / 9, image / 3 % 3, image % 3].map(|x| x as f64 - 1.0)
 }
