@@ -1,11 +1,12 @@
 //! What a fit must leave, known before partners are assigned.
 //!
-//! Let v_i be the vectors between the n pairs of partners, m their mean, and R = sum |v_i - m|^2. For any
-//! one atom a, sum |v_i - v_a|^2 = R + n |v_a - m|^2, and |v_a - m|^2 <= R (n - 1) / n, as the others must
-//! make up for v_a - m. So the sum is n R at most. But v_i - v_a are the vectors between partners after the
-//! translation that lays a upon its own: their squares add up to no less than those of the distances
+//! Let v(i) be the vectors between the n pairs of partners, m their mean, and R = sum |v(i) - m|^2. For any
+//! one atom a, sum |v(i) - v(a)|^2 = R + n |v(a) - m|^2, and |v(a) - m|^2 <= R (n - 1) / n, as the others must
+//! make up for v(a) - m. So the sum is n R at most. But v(i) - v(a) are the vectors between partners after
+//! the translation that lays a upon its own: their squares add up to no less than those of the distances
 //! from each atom to the nearest of its kind. Where that is more than n R for each possible partner
 //! of a, no fit leaves R or less. Of p such atoms, the sums come to (n + p) R at most, all together.
+//! And no single |v(i) - v(a)|^2 is more than 2 R.
 
 use wide::f32x8;
 
@@ -101,7 +102,6 @@ fn at_least(sum: f64, count: f64, extent: f64) -> f64 {
 impl<'a> Bounds<'a> {
     #[must_use]
     pub fn new(torus: &Torus, first: &'a Points, second: &'a [Vec3], pairings: &'a [Pairing], most: f64) -> Self {
-        // |v_i - m|^2 + |v_a - m|^2 <= R, so that |v_i - v_a|^2 <= 2 R.
         let furthest = at_most(2.0 * most, 1.0, extent(torus));
         Self { single: Single::new(torus, furthest), first, second, pairings, most, furthest: furthest as f32 }
     }
