@@ -7,6 +7,9 @@ use super::{Convention, Options};
 
 /// Below this there is nothing better to be found, says pymatgen.
 const PERFECT: f64 = 1e-5;
+/// Below this there is nothing but rounding, says the symmetric convention, and calls it zero: so whichever is found
+/// first will do.
+const ZERO: f64 = 1e-8;
 /// So many mappings are put in order at a time.
 const MAX_QUEUE: usize = 4096;
 
@@ -24,11 +27,14 @@ impl Hunt<'_> {
         sites.survey(common, layers, anchor, (self.question == Question::Best).then(|| self.limit()));
         for k in 0..sites.order.len() {
             let place = sites.order[k];
-            let Some(fit) = sites.fit(common, layers, anchor, place, self.limit()) else { continue };
+            let Some(mut fit) = sites.fit(common, layers, anchor, place, self.limit()) else { continue };
+            if self.options.convention == Convention::Symmetric && fit.rms < ZERO {
+                fit = Fit { rms: 0.0, max: 0.0 };
+            }
             if self.is_accepted(fit) && self.best.is_none_or(|best| fit < best) {
                 self.best = Some(fit);
             }
-            if self.best.is_some_and(|best| self.is_enough(best)) {
+            if self.is_over() {
                 return true;
             }
         }
@@ -54,8 +60,11 @@ impl Hunt<'_> {
         }
     }
 
-    fn is_enough(&self, best: Fit) -> bool {
-        self.question == Question::Whether || (self.options.convention == Convention::Pymatgen && best.rms < PERFECT)
+    /// There is nothing better to be found.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        let limit = if self.options.convention == Convention::Pymatgen { PERFECT } else { ZERO };
+        self.best.is_some_and(|best| self.question == Question::Whether || best.rms < limit)
     }
 }
 

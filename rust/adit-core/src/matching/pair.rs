@@ -139,9 +139,6 @@ impl Workspace {
             }
             let overlay = Overlay { source, target, copies, anchored_in_target: true, kinds };
             best = self.searched(&overlay, best, question, options);
-            if question == Question::Whether && best.is_some() {
-                return best;
-            }
         }
         best
     }
@@ -149,7 +146,8 @@ impl Workspace {
     /// The better of a fit that was found before and those of this overlay.
     fn searched(&mut self, overlay: &Overlay, best: Option<Fit>, question: Question, options: &Options) -> Option<Fit> {
         let Overlay { source, target, copies, .. } = *overlay;
-        if options.prefilter && !mappings::possible(source, target, copies, options) {
+        let mut hunt = Hunt { question, options, best };
+        if hunt.is_over() || (options.prefilter && !mappings::possible(source, target, copies, options)) {
             return best;
         }
         self.pairings.clear();
@@ -165,7 +163,6 @@ impl Workspace {
         self.pairings.sort_by_key(|pairing| pairing.first.len());
         let Self { lists, queue, sites, places, points, pairings } = self;
         let anchor = overlay.anchor();
-        let mut hunt = Hunt { question, options, best };
         let mut visit = |mapping: &Mapping| {
             let Some(mut common) = Common::new(mapping.average, options.stol, target.len()) else { return false };
             [mapping, &mapping.inverted()].into_iter().any(|mapping| {

@@ -150,9 +150,12 @@ impl Sites {
         self.order.clear();
         self.order.extend(anchor.places());
         let Some(limit) = limit.filter(|_| self.order.len() >= FEW) else { return };
-        self.order.retain(|&place| layers.are_close(&layers.shift(anchor, place), common.tolerance));
+        if !self.order.iter().any(|&place| layers.are_close(&layers.shift(anchor, place), common.tolerance)) {
+            self.order.clear();
+            return;
+        }
         let most = common.most(limit, layers);
-        let Some(torus) = common.torus().filter(|_| self.order.len() >= FEW) else { return };
+        let Some(torus) = common.torus() else { return };
         self.first.extend(layers.first.iter().map(|f| torus.inside(f)));
         self.second.clear();
         self.second.extend(layers.second.iter().map(|f| torus.inside(f)));
@@ -187,15 +190,15 @@ impl Sites {
         place: usize,
         limit: Limit,
     ) -> Option<Fit> {
-        let shift = layers.shift(anchor, place);
-        if self.sums.is_empty() && !layers.are_close(&shift, common.tolerance) {
-            return None;
-        }
         let (normalization, most) = (common.normalization, common.most(limit, layers));
-        let torus = common.torus()?;
-        if !self.sums.is_empty() && !self.is_open(torus, anchor, place, most) {
+        let shift = layers.shift(anchor, place);
+        if !self.sums.is_empty() && !self.is_open(common.torus()?, anchor, place, most) {
             return None;
         }
+        if !layers.are_close(&shift, common.tolerance) {
+            return None;
+        }
+        let torus = common.torus()?;
         if self.first.is_empty() {
             self.first.extend(layers.first.iter().map(|f| torus.inside(f)));
         }
