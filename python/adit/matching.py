@@ -137,7 +137,8 @@ class StructureMatcher:
         """The least root mean square distance of partners and the largest distance in that fit.
 
         In units of (V / n)^(1/3). None if there is no match; with the convention "pymatgen" the rms, not
-        the largest distance, is held against `stol` here.
+        the largest distance, is held against `stol` here. With "symmetric", an rms below 1e-8 is rounding:
+        both distances are 0.
 
         Raises:
             InvalidInputError: one of them is not a crystal.

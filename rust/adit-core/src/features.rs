@@ -279,11 +279,12 @@ fn below_one<P: Real>(value: P) -> P {
 /// # Errors
 /// More than [`MAX_ENTRIES`].
 pub fn fourier<P: Real>(values: &[P], frequencies: usize) -> Result<Vec<P>> {
-    let total = values.len().saturating_mul(2).saturating_mul(frequencies);
+    // Of one value, if there is none: twice the frequencies must be a number, too.
+    let total = values.len().max(1).saturating_mul(2).saturating_mul(frequencies);
     if total > MAX_ENTRIES {
         return Err(too_large("Fourier features", total, MAX_ENTRIES));
     }
-    let mut features = vec![P::default(); total];
+    let mut features = vec![P::default(); values.len() * 2 * frequencies];
     if frequencies == 0 {
         return Ok(features);
     }

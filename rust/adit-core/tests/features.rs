@@ -120,5 +120,6 @@ fn messages_name_the_system() {
     }
     assert!(systems.fractional(Some(0)).unwrap_err().to_string().starts_with("`threads`"));
     assert!(features::fourier(&[0.0; 9], 1 << 60).is_err());
+    assert!(features::fourier::<f64>(&[], 1 << 63).is_err());
     assert!(features::operations(0, 1 << 40).is_err());
 }

@@ -214,6 +214,34 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// With many atoms of one kind the bounds decide over most translations.
+    #[test]
+    fn bounds_change_nothing(
+        a in prop::collection::vec(vector(0.0..1.0), 3..10), noise in prop::collection::vec(vector(-1.0..1.0), 14),
+        size in 0.0..0.1f64, rows in atoms().prop_map(|atoms| atoms.rows), edges in vector(1.0..2.0), copies in 1usize..3,
+        stol in 0.2..0.8f64,
+    ) {
+        let mut a = Atoms { numbers: vec![6; a.len()], fractional: a, rows };
+        for (row, factor) in a.rows.iter_mut().zip(edges) {
+            *row = cell::scaled(row, factor);
+        }
+        let b = a.with(|k, f| [0, 1, 2].map(|axis| f[axis] + size * noise[k][axis]));
+        let b = b.rewritten([0.3, 0.5, 0.2], 1.0, [0.1, 0.2, 0.3], [1, 0, -1], copies);
+        for (convention, primitive_cell) in BOTH.into_iter().flat_map(|convention| [(convention, true), (convention, false)]) {
+            let with = Options { ltol: 0.2, stol, angle_tol: 8.0, primitive_cell, attempt_supercell: true, ..options(convention) };
+            let without = Options { prefilter: false, ..with.clone() };
+            let (Some(a), Some(b)) = (a.crystal(&with), b.crystal(&with)) else { continue };
+            for (a, b) in [(&a, &b), (&b, &a)] {
+                let fits = [&with, &without].map(|options| Workspace::default().compare(a, b, Question::Best, options));
+                prop_assert_eq!(fits[0], fits[1]);
+            }
+        }
+    }
+}
+
 fn total(costs: &[f64], columns: &[usize]) -> f64 {
     columns.iter().enumerate().map(|(row, column)| costs[row * columns.len() + column]).sum()
 }

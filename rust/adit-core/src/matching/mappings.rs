@@ -20,6 +20,17 @@ pub struct Mapping {
     pub whole: [[i32; 3]; 3],
     /// The mean of the parameters of the two bases, scaled to the same volume if so asked.
     pub average: Parameters,
+    /// How much the two differ: the squares of relative lengths and of angles in radians.
+    pub strain: f64,
+}
+
+impl Mapping {
+    /// The same with all vectors of the new basis turned round.
+    #[must_use]
+    pub fn inverted(&self) -> Self {
+        let (inverse, whole) = (self.inverse.map(|row| row.map(|x| -x)), self.whole.map(|row| row.map(|x| -x)));
+        Self { inverse, whole, average: self.average, strain: self.strain }
+    }
 }
 
 /// Work space, kept between calls.
@@ -49,8 +60,8 @@ pub fn possible(source: &Form, target: &Form, copies: usize, options: &Options) 
     (0..3).all(|k| source.minima[k] <= limit * lengths[k])
 }
 
-/// Calls `visit` with each mapping of the source's lattice on the target's, `copies` source cells in a
-/// target cell, until it returns true.
+/// Calls `visit` with one of each pair of opposite mappings of the source's lattice on the target's, `copies`
+/// source cells in a target cell, until it returns true; whether it has.
 pub fn each(
     source: &Form,
     target: &Form,
@@ -58,12 +69,12 @@ pub fn each(
     options: &Options,
     lists: &mut Lists,
     mut visit: impl FnMut(&Mapping) -> bool,
-) {
+) -> bool {
     let scale = scaling(source, target, copies, options);
     let wanted = target.parameters.lengths.map(|length| length / (scale * scale));
     let (above, below) = (1.0 + options.ltol, 1.0 / (1.0 + options.ltol));
     let radius = wanted.iter().copied().fold(0.0, f64::max) * above;
-    let Some(vectors) = vectors_within(source, radius, &mut lists.vectors) else { return };
+    let Some(vectors) = vectors_within(source, radius, &mut lists.vectors) else { return false };
     let like = wanted.map(|wanted| {
         let first = vectors.partition_point(|vector| vector.length <= wanted * below);
         let last = vectors.partition_point(|vector| vector.length < wanted * above);
@@ -75,7 +86,6 @@ pub fn each(
         let lengths = p.length * q.length;
         window.0 * lengths <= product && product <= window.1 * lengths
     };
-    // A mapping and its inversion come together.
     for a in like[0].iter().filter(|a| a.whole > [0, 0, 0]) {
         lists.thirds.clear();
         lists.thirds.extend(like[2].iter().filter(|c| fits(a, c, &windows[1])));
@@ -88,26 +98,24 @@ pub fn each(
                 if determinant(&whole).unsigned_abs() != copies as u64 || !fits(b, c, &windows[0]) {
                     continue;
                 }
-                let source = Parameters::of(&[a.place, b.place, c.place]);
+                let other = Parameters::of(&[a.place, b.place, c.place]);
+                let (lengths, angles) = (other.lengths.map(|length| length * scale), other.angles);
+                let (scaled, own) = (target.parameters.lengths.map(|length| length / scale), target.parameters.angles);
                 let average = Parameters {
-                    lengths: std::array::from_fn(|k| {
-                        f64::midpoint(source.lengths[k] * scale, target.parameters.lengths[k] / scale)
-                    }),
-                    angles: std::array::from_fn(|k| f64::midpoint(source.angles[k], target.parameters.angles[k])),
+                    lengths: std::array::from_fn(|k| f64::midpoint(lengths[k], scaled[k])),
+                    angles: std::array::from_fn(|k| f64::midpoint(angles[k], own[k])),
                 };
+                let strain =
+                    |k: usize| (lengths[k] / scaled[k] - 1.0).powi(2) + (angles[k] - own[k]).to_radians().powi(2);
+                let strain = strain(0) + strain(1) + strain(2);
                 let Some(inverse) = lattice::inverse(&whole) else { continue };
-                let mapping = Mapping { inverse, whole, average };
-                let inverted = Mapping {
-                    inverse: inverse.map(|row| row.map(|x| -x)),
-                    whole: whole.map(|row| row.map(|x| -x)),
-                    average,
-                };
-                if visit(&mapping) || visit(&inverted) {
-                    return;
+                if visit(&Mapping { inverse, whole, average, strain }) {
+                    return true;
                 }
             }
         }
     }
+    false
 }
 
 /// The source's lattice vectors up to at least `radius`, shortest first.

@@ -24,17 +24,21 @@
 //! 6. A group is whatever is connected by matches.
 //!
 //! Modules in order of dependency: [`lattice`], [`niggli`], [`primitive`], [`translations`], [`crystal`],
-//! [`mappings`], [`assignment`], [`sites`], [`pair`], [`batch`].
+//! [`mappings`], [`assignment`], [`torus`], [`bounds`], [`sites`],
+//! [`hunt`], [`pair`], [`batch`].
 
 pub mod assignment;
 pub mod batch;
+pub mod bounds;
 pub mod crystal;
+pub mod hunt;
 pub mod lattice;
 pub mod mappings;
 pub mod niggli;
 pub mod pair;
 pub mod primitive;
 pub mod sites;
+pub mod torus;
 pub mod translations;
 
 pub use batch::{crystals, first_matches, fit_pairs, groups, rms_pairs};

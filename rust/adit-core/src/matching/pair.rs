@@ -1,13 +1,11 @@
 //! Whether two crystals match, and how well.
 
 use super::crystal::{Block, Crystal, Form};
+use super::hunt::{Hunt, Queue};
 use super::mappings::{self, Lists, Mapping};
-use super::sites::{Common, Fit, Limit, Pairing, Sites};
+use super::sites::{Anchor, Common, Fit, Layers, Pairing, Sites};
 use super::{Convention, Options};
 use crate::cell::{self, Vec3};
-
-/// Below this there is nothing better to be found, says pymatgen.
-const PERFECT: f64 = 1e-5;
 
 /// What is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +20,7 @@ pub enum Question {
 #[derive(Debug, Default)]
 pub struct Workspace {
     lists: Lists,
+    queue: Queue,
     sites: Sites,
     places: Vec<Vec3>,
     points: Vec<Vec3>,
@@ -118,7 +117,7 @@ impl Workspace {
         let turned = inverted(kinds);
         let kinds = if of_first { kinds } else { &turned };
         let overlay = Overlay { source, target, copies, anchored_in_target: of_first, kinds };
-        self.searched(&overlay, question, options)
+        self.searched(&overlay, None, question, options)
     }
 
     /// Both ways round, and the smaller cell repeated if need be: the order does not matter.
@@ -139,101 +138,70 @@ impl Workspace {
                 continue;
             }
             let overlay = Overlay { source, target, copies, anchored_in_target: true, kinds };
-            let fit = self.searched(&overlay, question, options);
-            if question == Question::Whether && fit.is_some() {
-                return fit;
-            }
-            if let Some(fit) = fit
-                && best.is_none_or(|best| fit < best)
-            {
-                best = Some(fit);
-            }
+            best = self.searched(&overlay, best, question, options);
         }
         best
     }
 
-    fn searched(&mut self, overlay: &Overlay, question: Question, options: &Options) -> Option<Fit> {
+    /// The better of a fit that was found before and those of this overlay.
+    fn searched(&mut self, overlay: &Overlay, best: Option<Fit>, question: Question, options: &Options) -> Option<Fit> {
         let Overlay { source, target, copies, .. } = *overlay;
-        if options.prefilter && !mappings::possible(source, target, copies, options) {
-            return None;
+        let mut hunt = Hunt { question, options, best };
+        if hunt.is_over() || (options.prefilter && !mappings::possible(source, target, copies, options)) {
+            return best;
         }
         self.pairings.clear();
         for (block, &kind) in source.blocks.iter().zip(overlay.kinds) {
             let (other, many) = (target.blocks[kind], block.len() * copies);
             if many != other.len() {
-                return None;
+                return best;
             }
             let (own, other) = (block.start * copies..block.end * copies, other.start..other.end);
             let (first, second) = if overlay.anchored_in_target { (own, other) } else { (other, own) };
             self.pairings.push(Pairing { first, second });
         }
         self.pairings.sort_by_key(|pairing| pairing.first.len());
-        let Self { lists, sites, places, points, pairings } = self;
-        let mut best: Option<Fit> = None;
-        mappings::each(source, target, copies, options, lists, |mapping| {
-            repeated(source, mapping, copies, points, places);
-            let (first, second) = if overlay.anchored_in_target {
-                (&places[..], &target.places[..])
-            } else {
-                (&target.places[..], &places[..])
-            };
-            let Some(mut common) = Common::new(mapping.average, options.stol, first, second, pairings) else {
-                return false;
-            };
-            let (anchor, candidates, step) = overlay.anchor();
-            for candidate in candidates.step_by(step) {
-                let shift = cell::sub(&first[candidate], &second[anchor]);
-                let Some(fit) = sites.fit(&mut common, &shift, limit(best, question, options)) else { continue };
-                if accepted(fit, question, options) && best.is_none_or(|best| fit < best) {
-                    best = Some(fit);
-                }
-                if best.is_some_and(|best| enough(best, question, options)) {
-                    return true;
-                }
-            }
-            false
+        let Self { lists, queue, sites, places, points, pairings } = self;
+        let anchor = overlay.anchor();
+        let mut visit = |mapping: &Mapping| {
+            let Some(mut common) = Common::new(mapping.average, options.stol, target.len()) else { return false };
+            [mapping, &mapping.inverted()].into_iter().any(|mapping| {
+                repeated(source, mapping, copies, points, places);
+                let (first, second) = if overlay.anchored_in_target {
+                    (&places[..], &target.places[..])
+                } else {
+                    (&target.places[..], &places[..])
+                };
+                hunt.over(&mut common, &Layers { first, second, pairings }, &anchor, sites)
+            })
+        };
+        queue.clear();
+        let stopped = mappings::each(source, target, copies, options, lists, |mapping| match question {
+            Question::Whether => visit(mapping),
+            Question::Best => queue.push(mapping, &mut visit),
         });
-        best
+        if !stopped {
+            queue.drain(visit);
+        }
+        hunt.best
     }
 }
 
 impl Overlay<'_> {
-    /// The anchor's index, and the indices of the atoms in the other crystal that it is laid over, one for
-    /// each primitive cell's worth.
-    fn anchor(&self) -> (usize, std::ops::Range<usize>, usize) {
+    /// The anchor, and where it is laid: on one atom for each primitive cell's worth.
+    fn anchor(&self) -> Anchor {
+        let copies = self.copies;
         if self.anchored_in_target {
-            let (block, place) = self.target.anchor;
+            let (block, atom) = self.target.anchor;
             let own = self.kinds.iter().position(|&kind| kind == block).map_or(0, |k| k);
             let Block { start, end, .. } = self.source.blocks[own];
-            (place, start * self.copies..end * self.copies, self.copies)
+            Anchor { atom, block: start * copies..end * copies, step: copies }
         } else {
-            let (block, place) = self.source.anchor;
+            let (block, atom) = self.source.anchor;
             let Block { start, end, .. } = self.target.blocks[self.kinds[block]];
-            (place * self.copies, start..end, 1)
+            Anchor { atom: atom * copies, block: start..end, step: 1 }
         }
     }
-}
-
-/// What is worse will not be accepted, or is no better than what there is.
-fn limit(best: Option<Fit>, question: Question, options: &Options) -> Limit {
-    let rms = best.map_or(options.stol, |best| best.rms);
-    let refused_by_rms = options.convention == Convention::Pymatgen && question == Question::Best;
-    if options.prefilter {
-        Limit { rms, max: if refused_by_rms { f64::INFINITY } else { options.stol } }
-    } else {
-        Limit { rms: f64::INFINITY, max: f64::INFINITY }
-    }
-}
-
-fn accepted(fit: Fit, question: Question, options: &Options) -> bool {
-    match (options.convention, question) {
-        (Convention::Pymatgen, Question::Best) => fit.rms < options.stol,
-        _ => fit.max < options.stol,
-    }
-}
-
-fn enough(best: Fit, question: Question, options: &Options) -> bool {
-    question == Question::Whether || (options.convention == Convention::Pymatgen && best.rms < PERFECT)
 }
 
 fn inverted(kinds: &Kinds) -> Vec<usize> {

@@ -1,10 +1,14 @@
 //! Laying the atoms of one crystal over those of another on a common lattice.
 
 use super::assignment::Assignment;
-use super::lattice::{self, Parameters, wrapped};
-use crate::cell::{self, Matrix, Vec3};
+use super::bounds::Bounds;
+use super::lattice::{Parameters, wrapped};
+use super::torus::{Points, Row, Torus};
+use crate::cell::{self, Vec3};
 
 const CHUNK: usize = 12;
+/// Fewer places of the anchor than this are tried at once.
+const FEW: usize = 3;
 
 /// The atoms of one kind in each of the two crystals, equally many.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,42 +32,24 @@ pub struct Limit {
     pub max: f64,
 }
 
-/// The lattice on which sites are compared, and the first crystal on it.
+/// The lattice on which sites are compared.
 #[derive(Debug)]
-pub struct Common<'a> {
+pub struct Common {
     parameters: Parameters,
     normalization: f64,
     /// Atoms further apart than this in a fractional coordinate cannot be partners: two atoms may each
     /// be `stol` away from where the translation that fits best puts them.
     tolerance: Vec3,
-    stol: f64,
-    first: &'a [Vec3],
-    second: &'a [Vec3],
-    pairings: &'a [Pairing],
-    reduced: Option<Reduced>,
+    /// The same as a distance.
+    reach: f64,
+    /// The lattice as a torus, made when wanted.
+    torus: Option<Torus>,
 }
 
-/// The common lattice in an LLL-reduced basis.
-#[derive(Debug)]
-struct Reduced {
-    rows: Matrix,
-    inverse: [Vec3; 3],
-    images: [Vec3; 27],
-    tolerance: Vec3,
-    /// A vector whose square is less is the shortest of its images.
-    certain: f64,
-}
-
-impl<'a> Common<'a> {
-    /// Of two crystals in fractional coordinates of this lattice. `None`: the mean of the angles spans no cell.
+impl Common {
+    /// For `count` atoms. `None`: the mean of the angles spans no cell.
     #[must_use]
-    pub fn new(
-        parameters: Parameters,
-        stol: f64,
-        first: &'a [Vec3],
-        second: &'a [Vec3],
-        pairings: &'a [Pairing],
-    ) -> Option<Self> {
+    pub fn new(parameters: Parameters, stol: f64, count: usize) -> Option<Self> {
         let [a, b, c] = parameters.lengths;
         let [ca, cb, cg] = parameters.angles.map(|angle| angle.to_radians().cos());
         let square = 1.0 - ca * ca - cb * cb - cg * cg + 2.0 * ca * cb * cg;
@@ -71,16 +57,43 @@ impl<'a> Common<'a> {
         if !(volume > 0.0 && volume.is_finite()) {
             return None;
         }
-        let normalization = (first.len() as f64 / volume).cbrt();
+        let normalization = (count as f64 / volume).cbrt();
         let sine = |cosine: f64| (1.0 - cosine * cosine).max(0.0).sqrt();
         let dual = [b * c * sine(ca) / volume, a * c * sine(cb) / volume, a * b * sine(cg) / volume];
-        let tolerance = dual.map(|length| 2.0 * length * stol / normalization);
-        Some(Self { parameters, normalization, tolerance, stol, first, second, pairings, reduced: None })
+        let reach = 2.0 * stol / normalization;
+        let tolerance = dual.map(|length| length * reach);
+        Some(Self { parameters, normalization, tolerance, reach, torus: None })
+    }
+
+    /// The sum of squares that a fit may leave.
+    fn most(&self, limit: Limit, layers: &Layers) -> f64 {
+        layers.second.len() as f64 * (limit.rms / self.normalization).powi(2) * (1.0 + 1e-9)
+    }
+
+    fn torus(&mut self) -> Option<&Torus> {
+        if self.torus.is_none() {
+            self.torus = Some(Torus::new(&self.parameters, self.reach)?);
+        }
+        self.torus.as_ref()
+    }
+}
+
+/// Two crystals in fractional coordinates of a common lattice.
+#[derive(Debug, Clone, Copy)]
+pub struct Layers<'a> {
+    pub first: &'a [Vec3],
+    pub second: &'a [Vec3],
+    pub pairings: &'a [Pairing],
+}
+
+impl Layers<'_> {
+    /// The translation that lays the anchor on a place.
+    fn shift(&self, anchor: &Anchor, place: usize) -> Vec3 {
+        cell::sub(&self.first[place], &self.second[anchor.atom])
     }
 
     /// Each atom of the second crystal, moved by `shift`, has one of its kind in the first close enough.
-    fn is_close(&self, shift: &Vec3) -> bool {
-        let [x, y, z] = self.tolerance;
+    fn are_close(&self, shift: &Vec3, [x, y, z]: Vec3) -> bool {
         self.pairings.iter().all(|pairing| {
             self.second[pairing.second.clone()].iter().all(|place| {
                 let [p, q, r] = cell::plus(place, 1.0, shift);
@@ -98,18 +111,18 @@ impl<'a> Common<'a> {
     }
 }
 
-impl Reduced {
-    fn new(parameters: &Parameters, reach: f64) -> Option<Self> {
-        let (rows, transform) = lattice::lll(&parameters.rows());
-        let image = |k: i32| [k / 9, k / 3 % 3, k % 3].map(|x| f64::from(x - 1));
-        let shortest = cell::minkowski_reduce(&rows)?.0.iter().map(cell::norm).fold(f64::INFINITY, f64::min);
-        Some(Self {
-            rows,
-            inverse: lattice::inverse(&transform.map(|row| row.map(|entry| entry as i32)))?,
-            images: std::array::from_fn(|k| cell::combine(&image(k as i32), &rows)),
-            tolerance: cell::dual(&rows).map(|vector| cell::norm(&vector) * reach),
-            certain: (shortest / 2.0 * (1.0 - 1e-9)).powi(2),
-        })
+/// The atom of the second crystal that is laid over one of its kind in the first after the other: every
+/// `step`-th of `block`, as the rest are translations of these.
+#[derive(Debug, Clone)]
+pub struct Anchor {
+    pub atom: usize,
+    pub block: std::ops::Range<usize>,
+    pub step: usize,
+}
+
+impl Anchor {
+    pub fn places(&self) -> std::iter::StepBy<std::ops::Range<usize>> {
+        self.block.clone().step_by(self.step)
     }
 }
 
@@ -118,67 +131,113 @@ impl Reduced {
 pub struct Sites {
     assignment: Assignment,
     costs: Vec<f64>,
-    vectors: Vec<Vec3>,
+    row: Row,
     chosen: Vec<Vec3>,
-    first: Vec<Vec3>,
+    /// In the basis of the torus.
+    first: Points,
     second: Vec<Vec3>,
+    /// For each place of the anchor, what the squares about its vector must add up to; empty if not surveyed.
+    sums: Vec<f64>,
+    /// Places of the anchor that are worth trying.
+    pub order: Vec<usize>,
 }
 
 impl Sites {
-    /// The fit after the second crystal has been moved by `shift` and then to where the partners are nearest
-    /// in the mean. `None`: some atom has no partner, or the fit is beyond the limit.
-    pub fn fit(&mut self, common: &mut Common, shift: &Vec3, limit: Limit) -> Option<Fit> {
-        if !common.is_close(shift) {
+    /// Lists the places of the anchor that are worth trying, and with a limit, most promising first.
+    pub fn survey(&mut self, common: &mut Common, layers: &Layers, anchor: &Anchor, limit: Option<Limit>) {
+        self.first.clear();
+        self.sums.clear();
+        self.order.clear();
+        self.order.extend(anchor.places());
+        let Some(limit) = limit.filter(|_| self.order.len() >= FEW) else { return };
+        if !self.order.iter().any(|&place| layers.are_close(&layers.shift(anchor, place), common.tolerance)) {
+            self.order.clear();
+            return;
+        }
+        let most = common.most(limit, layers);
+        let Some(torus) = common.torus() else { return };
+        self.first.extend(layers.first.iter().map(|f| torus.inside(f)));
+        self.second.clear();
+        self.second.extend(layers.second.iter().map(|f| torus.inside(f)));
+        let bounds = Bounds::new(torus, &self.first, &self.second, layers.pairings, most);
+        bounds.sums(anchor, bounds.count() * most, &mut self.sums);
+        if bounds.rule_out(anchor, &self.sums) {
+            self.order.clear();
+        }
+        let sum = |place: usize| self.sums[(place - anchor.block.start) / anchor.step];
+        self.order.sort_by(|&p, &q| sum(p).total_cmp(&sum(q)));
+    }
+
+    /// After a survey: some atom on which the anchor's partner may be, if the anchor is laid on `place`, is not
+    /// ruled out.
+    fn is_open(&self, torus: &Torus, anchor: &Anchor, place: usize, most: f64) -> bool {
+        let most = self.second.len() as f64 * most;
+        let here = self.first.get(place);
+        anchor.block.clone().any(|other| {
+            let apart = cell::sub(&self.first.get(other), &here).map(wrapped);
+            self.sums[(other - anchor.block.start) / anchor.step] <= most
+                && (0..3).all(|k| apart[k].abs() <= torus.tolerance[k])
+        })
+    }
+
+    /// The fit after the second crystal has been moved so that the anchor lies on `place`, and then to where the
+    /// partners are nearest in the mean. `None`: some atom has no partner, or the fit is beyond the limit.
+    pub fn fit(
+        &mut self,
+        common: &mut Common,
+        layers: &Layers,
+        anchor: &Anchor,
+        place: usize,
+        limit: Limit,
+    ) -> Option<Fit> {
+        let (normalization, most) = (common.normalization, common.most(limit, layers));
+        let shift = layers.shift(anchor, place);
+        if !self.sums.is_empty() && !self.is_open(common.torus()?, anchor, place, most) {
             return None;
         }
-        let inside = |f: &Vec3, inverse: &[Vec3; 3]| {
-            cell::combine(f, inverse).map(wrapped).map(|f| if f < 0.0 { f + 1.0 } else { f })
-        };
-        let normalization = common.normalization;
-        if common.reduced.is_none() {
-            common.reduced = Some(Reduced::new(&common.parameters, 2.0 * common.stol / normalization)?);
-            self.first.clear();
+        if !layers.are_close(&shift, common.tolerance) {
+            return None;
         }
-        let reduced = common.reduced.as_ref()?;
+        let torus = common.torus()?;
         if self.first.is_empty() {
-            self.first.extend(common.first.iter().map(|f| inside(f, &reduced.inverse)));
+            self.first.extend(layers.first.iter().map(|f| torus.inside(f)));
         }
         self.second.clear();
-        self.second.extend(common.second.iter().map(|f| inside(&cell::plus(f, 1.0, shift), &reduced.inverse)));
+        self.second.extend(layers.second.iter().map(|f| torus.inside(&cell::plus(f, 1.0, &shift))));
         self.chosen.clear();
-        let count = common.second.len() as f64;
-        let most_squared = count * (limit.rms / normalization).powi(2) * (1.0 + 1e-9);
-        for pairing in common.pairings {
+        let count = layers.second.len() as f64;
+        // With one place to be laid on, the anchor's vector is zero: see `bounds`.
+        let mut rest = if anchor.block.len() == 1 { count * most } else { f64::INFINITY };
+        for pairing in layers.pairings {
             let start = self.chosen.len();
-            self.partners(reduced, pairing)?;
+            self.partners(torus, pairing, &mut rest)?;
             // What is left of one kind about its own mean is no more than about the mean of all.
             let (squared, _) = left_over(&self.chosen[start..]);
-            if squared > most_squared || is_spread(&self.chosen, 2.0 * limit.max / normalization) {
+            if squared > most || is_spread(&self.chosen, 2.0 * limit.max / normalization) {
                 return None;
             }
         }
-        let (sum, most) = left_over(&self.chosen);
-        Some(Fit { rms: (sum / count).sqrt() * normalization, max: most.sqrt() * normalization })
+        let (sum, largest) = left_over(&self.chosen);
+        Some(Fit { rms: (sum / count).sqrt() * normalization, max: largest.sqrt() * normalization })
     }
 
-    /// Adds the vectors to the partners of one kind, least in the sum of their squares.
-    fn partners(&mut self, reduced: &Reduced, pairing: &Pairing) -> Option<()> {
+    /// Adds the vectors to the partners of one kind, least in the sum of their squares. `None`: there are none, or
+    /// the atoms are so far from their nearest that the `rest` of what is allowed is used up.
+    fn partners(&mut self, torus: &Torus, pairing: &Pairing, rest: &mut f64) -> Option<()> {
         let count = pairing.second.len();
-        self.costs.clear();
-        self.vectors.clear();
-        let [x, y, z] = reduced.tolerance;
-        for place in &self.second[pairing.second.clone()] {
-            for other in &self.first[pairing.first.clone()] {
-                let apart = cell::sub(other, place);
-                let short = apart.map(wrapped);
-                let far = (short[0].abs() > x) | (short[1].abs() > y) | (short[2].abs() > z);
-                let (cost, vector) = if far { (f64::INFINITY, [0.0; 3]) } else { shortest(&apart, &short, reduced) };
-                self.costs.push(cost);
-                self.vectors.push(vector);
+        self.costs.resize(count * count, 0.0);
+        let second = &self.second[pairing.second.clone()];
+        let first = self.first.slices(&pairing.first);
+        for (place, costs) in second.iter().zip(self.costs.chunks_exact_mut(count)) {
+            torus.squares(place, first, &mut self.row, costs);
+            *rest -= costs.iter().fold(f64::INFINITY, |least, &cost| if cost < least { cost } else { least });
+            if *rest < 0.0 {
+                return None;
             }
         }
         let columns = self.assignment.solve(&self.costs, count)?;
-        self.chosen.extend(columns.iter().enumerate().map(|(row, column)| self.vectors[row * count + column]));
+        let partners = columns.iter().map(|&column| first.map(|values| values[column]));
+        self.chosen.extend(second.iter().zip(partners).map(|(place, partner)| torus.shortest(place, &partner)));
         Some(())
     }
 }
@@ -205,23 +264,4 @@ fn is_spread(vectors: &[Vec3], limit: f64) -> bool {
             }
             high - low > limit
         })
-}
-
-/// The shortest image of a vector, and its square.
-fn shortest(apart: &Vec3, short: &Vec3, reduced: &Reduced) -> (f64, Vec3) {
-    let direct = cell::combine(short, &reduced.rows);
-    let squared = cell::dot(&direct, &direct);
-    if squared < reduced.certain {
-        return (squared, direct);
-    }
-    let start = cell::combine(apart, &reduced.rows);
-    let mut best = (f64::INFINITY, direct);
-    for image in &reduced.images {
-        let vector = cell::plus(&start, 1.0, image);
-        let squared = cell::dot(&vector, &vector);
-        if squared < best.0 {
-            best = (squared, vector);
-        }
-    }
-    best
 }
