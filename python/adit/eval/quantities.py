@@ -73,7 +73,7 @@ class CrystalStatistics:
     symprec: float
 
 
-def molecule_statistics(systems: Systems, *, threads: int | None = None) -> MoleculeStatistics:
+def molecule_statistics(systems: Systems | Packed, *, threads: int | None = None) -> MoleculeStatistics:
     """Sizes, elements, bond lengths and angles of molecules, with the bonds of `adit.bonds.infer_bonds`.
 
     Aromatic bonds alternate between orders 1 and 2, in samples and reference by the same rule.
@@ -92,8 +92,20 @@ def molecule_statistics(systems: Systems, *, threads: int | None = None) -> Mole
     return MoleculeStatistics(sizes, elements, _by_type(lengths, False), _by_type(angles, True))
 
 
-def crystal_statistics(systems: Systems, *, symprec: float = SYMPREC, threads: int | None = None) -> CrystalStatistics:
+def crystal_statistics(
+    systems: Systems | Packed,
+    *,
+    symprec: float = SYMPREC,
+    groups: NDArray[np.int64] | None = None,
+    threads: int | None = None,
+) -> CrystalStatistics:
     """Sizes, elements, densities and space groups of crystals.
+
+    Args:
+        systems: B crystals.
+        symprec: tolerance of the space groups, Angstrom.
+        groups: (B,) the space groups, where they are known.
+        threads: processor cores to use.
 
     Raises:
         InvalidInputError: a system is a molecule, or `symprec` is not positive.
@@ -111,9 +123,13 @@ def crystal_statistics(systems: Systems, *, symprec: float = SYMPREC, threads: i
         np.bincount(kinds // _KINDS, minlength=count),
         _ratio(volumes, sizes),
         DALTON_PER_A3 * _ratio(masses, volumes),
-        spacegroups(batch, symprec, threads=threads) if count else np.zeros(0, dtype=np.int64),
+        _groups(batch, symprec, threads) if groups is None else groups,
         symprec,
     )
+
+
+def _groups(batch: Packed, symprec: float, threads: int | None) -> NDArray[np.int64]:
+    return spacegroups(batch, symprec, threads=threads) if len(batch.periodic) else np.zeros(0, dtype=np.int64)
 
 
 def _slice(batch: Packed, begin: int, end: int) -> Packed:
