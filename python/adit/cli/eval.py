@@ -13,6 +13,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adit.cli.common import run
+from adit.cli.eval_stages import (
+    EnergyOption,
+    HullOption,
+    ReconstructOption,
+    RelaxOption,
+    RelaxSampleOption,
+    StrainOption,
+    StrainSampleOption,
+    WorkOption,
+    default_work,
+    further_stages,
+)
 from adit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -51,7 +63,8 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="NAME_OR_PATH",
-            help="Measure novelty against this: a prepared data set, one split of it (mp20:train), or a file.",
+            help="Measure novelty, distributions and coverage against this: a prepared data set, one split of it "
+            "(mp20:train), or a file.",
         ),
     ] = None,
     json_path: Annotated[
@@ -66,23 +79,50 @@ def evaluate(
     processes: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Share the work among so many. Default: one for each core.")
     ] = None,
+    energy_sample: EnergyOption = None,
+    strain: StrainOption = None,
+    strain_sample: StrainSampleOption = 100,
+    relax: RelaxOption = None,
+    relax_sample: RelaxSampleOption = None,
+    hull: HullOption = None,
+    work: WorkOption = None,
+    reconstruct: ReconstructOption = None,
     compare: Annotated[bool, typer.Option("--compare", help="Put runs side by side, with published figures.")] = False,
 ) -> None:
-    """Judges generated molecules and crystals: validity, uniqueness, stability and novelty."""
+    """Judges generated molecules and crystals: validity, uniqueness, stability, novelty, geometry, distributions."""
     if compare:
         _compare(paths)
         return
     if len(paths) > 1:
         raise InvalidInputError(f"expected one file or folder; got {len(paths)}. Or compare JSON files with --compare")
-    from adit.eval import evaluation
-
     for name, file in (("--json", json_path), ("--report", report)):
         if file is not None:
             _check_writable(name, file)
+    from adit.eval import evaluation
+    from adit.eval.reference import Reference
+
+    known = None if reference is None else Reference.open(reference)
+    more = further_stages(
+        known,
+        energy_sample=energy_sample,
+        strain=strain,
+        strain_sample=strain_sample,
+        relax=relax,
+        relax_sample=relax_sample,
+        hull=hull,
+        work=work or default_work(paths[0], json_path),
+        reconstruct=reconstruct,
+    )
     chosen: list[Protocol] | None = [choice.value for choice in protocol] if protocol else None
     with _progress() as progress:
         found = evaluation.evaluate(
-            paths[0], protocols=chosen, reference=reference, seed=seed, processes=processes, progress=progress
+            paths[0],
+            protocols=chosen,
+            reference=known,
+            seed=seed,
+            processes=processes,
+            stages=more,
+            progress=progress,
         )
     if json_path is not None:
         found.save(json_path)

@@ -87,7 +87,11 @@ def evaluate(
     metrics: list[Metric] = []
     definitions: dict[str, str] = {}
     everything: list[Stage] = [
-        *map(MoleculeStage, chosen), PoseBustersStage(), CrystalStage(), *reference_stages(reference), *stages
+        *map(MoleculeStage, chosen),
+        PoseBustersStage(),
+        CrystalStage(),
+        *reference_stages(reference),
+        *stages,
     ]
     with Workers(processes) as workers:
         for stage in everything:

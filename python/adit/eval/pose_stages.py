@@ -1,4 +1,4 @@
-"""Stages of `adit.eval.evaluate` that judge the geometry of molecules: PoseBusters' checks, its energy ratio, strain."""
+"""Stages of `adit.eval.evaluate` for the geometry of molecules: PoseBusters' checks, its energy ratio, strain."""
 
 from __future__ import annotations
 

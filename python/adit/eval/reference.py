@@ -147,4 +147,6 @@ def keep(path: Path, content: bytes, what: str) -> None:
         partial.write_bytes(content)
         partial.replace(path)
     except OSError as error:
-        logging.getLogger("adit").warning("%s cannot be written, so %s are found again each time: %s", path, what, error)
+        logging.getLogger("adit").warning(
+            "%s cannot be written, so %s are found again each time: %s", path, what, error
+        )

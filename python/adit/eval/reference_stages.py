@@ -51,7 +51,7 @@ class MoleculeDistancesStage:
         advance(len(samples.systems))
         lengths, angles = found.bond_lengths, found.bond_angles
         values = {
-            ("atoms in a molecule", "atoms"): found.atom_count,
+            ("atoms in a molecule", "number"): found.atom_count,
             ("elements", "bits"): found.elements,
             ("kinds of bonds", "bits"): lengths.shares,
             ("bond lengths", "A"): lengths.wasserstein,
@@ -86,8 +86,8 @@ class CrystalDistancesStage:
         values = {
             ("density", "g/cm^3"): found.density,
             ("volume", "A^3 per atom"): found.volume,
-            ("atoms in a cell", "atoms"): found.atom_count,
-            ("elements in a crystal", "elements"): found.n_elements,
+            ("atoms in a cell", "number"): found.atom_count,
+            ("elements in a crystal", "number"): found.n_elements,
             ("elements", "bits"): found.elements,
             ("space groups", "bits"): found.spacegroups,
         }
@@ -137,13 +137,11 @@ def _distances(kind: Kind, values: dict[tuple[str, str], float], of: int, refere
     what = "structurally valid crystals" if kind == "crystals" else "molecules, good or bad,"
     return Findings(
         figures=[
-            Metric(kind=kind, protocol=DISTANCES, name=name, value=value, of=of, unit=f"{unit}, distance")
-            if unit == "atoms"
-            else Metric(kind=kind, protocol=DISTANCES, name=name, value=value, of=of, unit=unit)
+            Metric(kind=kind, protocol=DISTANCES, name=name, value=value, of=of, unit=unit)
             for (name, unit), value in values.items()
         ],
         protocols={
-            f"{DISTANCES}": f"Of the distributions of {what} to those of {reference}: Jensen-Shannon divergence in bits "
+            DISTANCES: f"Of the distributions of {what} to those of {reference}: Jensen-Shannon divergence in bits "
             "(0 to 1), else Wasserstein distance; 0 for the same."
         },
     )

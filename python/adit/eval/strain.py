@@ -134,7 +134,9 @@ def xtb_strain(
     check_tblite()
     indices = drawn(molecules, sample, seed).tolist()
     tasks = [(*_atoms(molecules[index]), fmax, steps) for index in indices]
-    return _gathered("GFN2-xTB", indices, limited(relax_xtb, tasks, limit, prepare=check_tblite, workers=workers), progress)
+    return _gathered(
+        "GFN2-xTB", indices, limited(relax_xtb, tasks, limit, prepare=check_tblite, workers=workers), progress
+    )
 
 
 def superposed_rmsd(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
