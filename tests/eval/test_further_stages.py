@@ -65,7 +65,7 @@ def test_the_energy_ratio_of_a_sample(qm9: list[AtomicSystem]) -> None:
     assert "3 molecules drawn with seed 5" in found.protocols["energy ratio"]
 
 
-@pytest.mark.parametrize("method", ["mmff", "xtb"])
+@pytest.mark.parametrize("method", ["mmff", pytest.param("xtb", marks=pytest.mark.slow)])
 def test_strain(qm9: list[AtomicSystem], method: str) -> None:
     systems = sorted(qm9[:30], key=len)[:4]
     stage = StrainStage(method, 2 if method == "xtb" else None)  # type: ignore[arg-type]
@@ -163,7 +163,7 @@ def turned(system: AtomicSystem) -> AtomicSystem:
 
 
 def shaken_by(amount: float) -> Callable[[AtomicSystem], AtomicSystem]:
-    """Moves the two halves of a molecule apart; or all atoms of a crystal at random, in Angstrom."""
+    """Moves atoms at random, by `amount` Angstrom along each axis."""
     rng = np.random.default_rng(0)
     return lambda s: replace(s, positions=s.positions + amount * rng.normal(size=s.positions.shape))
 
@@ -190,10 +190,11 @@ def test_molecules_come_back(qm9: list[AtomicSystem]) -> None:
 
 def test_crystals_come_back(mp20: list[AtomicSystem]) -> None:
     same = values(quick(mp20[:20], [through(lambda s: s, "crystals")]), "reconstruction")
-    assert same["match rate"] == 1 and same["RMSD"] < 1e-6
+    assert same["match rate"] == 1 and same["RMSD"] < 1e-5
     far = values(quick(mp20[:20], [through(shaken_by(2.0), "crystals")]), "reconstruction")
     assert far["match rate"] < 0.5
-    other = crystals(mp20[:2], [mp20[1], None])
+    hydrogen = replace(mp20[0], numbers=np.ones(len(mp20[0]), dtype=np.int64))
+    other = crystals(mp20[:2], [hydrogen, None])
     assert np.isnan(other.rmsd).all() and other.accuracy[1] == 0
 
 

@@ -79,13 +79,17 @@ def bootstrap_quantile(values: ArrayLike, share: float, *, level: float = 0.95, 
     """
     if not (0 < share < 1 and 0 < level < 1):
         raise InvalidInputError(f"`share` and `level` must lie between 0 and 1; got {share} and {level}")
-    sorted_B = np.sort(np.asarray(values, dtype=np.float64).ravel())
-    count = len(sorted_B)
+    value_B = np.asarray(values, dtype=np.float64).ravel()
+    count = len(value_B)
     if count == 0:
         return float("nan"), float("nan")
     rng = np.random.default_rng(seed)
-    found = [np.quantile(sorted_B[rng.integers(count, size=count)], share) for _ in range(RESAMPLES)]
-    return _interval(np.array(found), level)
+    step = max(1, _CHUNK // count)
+    found = [
+        np.quantile(value_B[rng.integers(count, size=(min(step, RESAMPLES - begin), count))], share, axis=1)
+        for begin in range(0, RESAMPLES, step)
+    ]
+    return _interval(np.concatenate(found), level)
 
 
 def _interval(means: NDArray[np.float64], level: float) -> tuple[float, float]:
