@@ -39,7 +39,7 @@ flow
 data
 models
 eval
-train.checkpoint train.optim train.meter train.loop train.vae train.dit
+train.checkpoint train.optim train.meter train.loop train.vae train.dit train.reconstruct
 weights
 generate
 train.validate

@@ -102,7 +102,7 @@ def as_many(systems: SystemLike | Systems) -> tuple[Systems, bool]:
     return ([systems] if one else systems), one  # type: ignore[return-value]
 
 
-def pack(systems: Systems | Iterable[SystemLike]) -> Packed:
+def pack(systems: Systems | Packed | Iterable[SystemLike]) -> Packed:
     """One after the other, in double precision.
 
     Raises:
@@ -137,7 +137,7 @@ def take(batch: Packed, indices: NDArray[np.int64]) -> Packed:
     return Packed(batch.numbers[atoms], batch.positions[atoms], batch.cells[indices], offsets, batch.periodic[indices])
 
 
-def pack_crystals(systems: Systems | Iterable[SystemLike]) -> Packed:
+def pack_crystals(systems: Systems | Packed | Iterable[SystemLike]) -> Packed:
     """As `pack`, of crystals alone.
 
     Raises:

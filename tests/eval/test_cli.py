@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import ase.io
 import pytest
 from typer.testing import CliRunner
 
@@ -14,6 +15,8 @@ from adit.errors import AditError
 from adit.eval.results import Evaluation
 
 DATA = Path(__file__).parent / "data"
+HULL = DATA / "hull.csv"
+CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "joint-tiny" / "vae"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(adit.__file__).parents[1])}
 
 
@@ -31,7 +34,7 @@ def test_molecules_with_all_options(tmp_path):
     found = Evaluation.load(out)
     assert found.counts == {"entries": 150, "molecules": 150, "crystals": 0, "unreadable": 0}
     assert found.reference == {"name": str(DATA), "molecules": 150, "crystals": 150}
-    assert (found.seed, set(found.protocols)) == (4, {"edm", "adit"})
+    assert (found.seed, set(found.protocols)) == (4, {"edm", "adit", "posebusters", "distances"})
     assert [found.metric("molecules", "novel", protocol).value for protocol in ("edm", "adit")] == [0, 0]
     assert "150 molecules" in result.output
     assert "stable molecules" in result.output
@@ -91,12 +94,69 @@ def test_an_interrupted_run_leaves_the_old_file(tmp_path):
         ([DATA / "qm9.extxyz", "--reference", "qm10"], "qm10"),
         ([DATA / "qm9.extxyz", "--reference", "qm10:val"], "qm10"),
         ([DATA / "qm9.extxyz", DATA / "mp20.extxyz"], "--compare"),
+        ([DATA / "mp20.extxyz", "--relax", "chgnet"], "name one with --hull or --reference"),
+        ([DATA / "mp20.extxyz", "--relax", "chgnet", "--reference", DATA / "mp20.extxyz"], "no formation energies"),
+        ([DATA / "mp20.extxyz", "--relax", "chgnet", "--hull", "mp21"], "mp21"),
+        ([DATA / "mp20.extxyz", "--reconstruct", DATA], "no checkpoint of an autoencoder"),
     ],
 )
 def test_wrong_arguments_are_adit_errors(arguments, reason):
     result = call(*arguments)
     assert isinstance(result.exception, AditError)
     assert reason in str(result.exception)
+
+
+def program(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from adit.cli.eval import main; main()", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--strain", "dft"], "'dft'"),
+        (["--energy-check", "0"], "--energy-check"),
+        (["--relax-sample", "x"], "--relax-sample"),
+        (["--relax", "nothere:Calc", "--hull", HULL, "--work", "/dev/null/x"], "no crystals to calibrate"),
+    ],
+)
+def test_a_wrong_option_is_one_line_and_code_2(options, words):
+    result = program(DATA / "qm9.extxyz", *options)
+    assert (result.returncode, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)
+    assert words in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "options", "words"),
+    [
+        ("tblite.ase", ["--strain", "xtb"], "pip install adit[xtb]"),
+        ("posebusters.modules.energy_ratio", ["--energy-check", 2], "pip install adit[eval]"),
+        ("chgnet.model.model", ["--relax", "chgnet", "--reference", "energies.extxyz"], "pip install 'adit[mlip]'"),
+    ],
+)
+def test_without_an_extra_it_says_what_to_install(module, options, words, tmp_path, monkeypatch):
+    frames = ase.io.read(DATA / "mp20.extxyz", index=":3")
+    for frame in frames:
+        frame.info["formation_energy_per_atom"] = -1.0
+    ase.io.write(tmp_path / "energies.extxyz", frames)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, module, None)
+    result = call(DATA / "qm9.extxyz", *options)
+    assert isinstance(result.exception, AditError)
+    assert words in str(result.exception)
+
+
+def test_more_is_judged_on_request(tmp_path):
+    out = tmp_path / "o.json"
+    result = call(
+        DATA / "qm9.extxyz", "--protocol", "edm", "--strain", "mmff", "--reconstruct", CHECKPOINT, "--json", out
+    )
+    assert result.exit_code == 0, result.output
+    found = Evaluation.load(out)
+    assert found.metric("molecules", "median", "strain, MMFF94").value > 0
+    assert found.metric("molecules", "match rate, 0.1 A").value > 0.8
+    assert "kcal/mol" in result.output
+    assert set(found.rows[0]) >= {"posebusters", "strain_mmff", "reconstruction"}
 
 
 def test_as_a_program_an_error_is_one_line_and_code_2(tmp_path):

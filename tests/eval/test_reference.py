@@ -60,7 +60,7 @@ def test_what_is_known_is_named(prepared: Path, qm9: list[AtomicSystem], mp20: l
 
 
 def test_smiles_are_kept(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reference, "_WORTH_KEEPING", 1)
+    monkeypatch.setattr(reference, "WORTH_KEEPING", 1)
     known, workers, done = Reference.open("mine"), Workers(1), []
     first = known.smiles("adit-rust", workers, done.append)
     (file,) = (prepared / "smiles").iterdir()
@@ -78,7 +78,7 @@ def test_smiles_are_kept(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_cache_that_cannot_be_written_does_no_harm(
     prepared: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(reference, "_WORTH_KEEPING", 1)
+    monkeypatch.setattr(reference, "WORTH_KEEPING", 1)
     (prepared / "smiles").write_text("in the way")
     assert len(Reference.open("mine").smiles("adit-rust", Workers(1))) == 6
     assert "cannot be written" in caplog.text

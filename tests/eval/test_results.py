@@ -66,7 +66,7 @@ def test_the_fields_of_the_file(found: Evaluation, tmp_path: Path) -> None:
     assert list(held["rows"][0])[:6] == ["index", "entry", "kind", "formula", "atoms", "protocols"]
     assert set(held["rows"][0]["protocols"]) == set(PROTOCOLS)
     assert set(held["rows"][-1]["protocols"]) == {CRYSTAL_PROTOCOL}
-    assert {metric["protocol"] for metric in held["metrics"]} == {"", *PROTOCOLS, CRYSTAL_PROTOCOL}
+    assert {metric["protocol"] for metric in held["metrics"]} == {"", *PROTOCOLS, "posebusters", CRYSTAL_PROTOCOL}
 
 
 def test_there_is_no_nan_in_the_file(tmp_path: Path) -> None:
@@ -127,6 +127,8 @@ def test_the_table_has_the_protocols_side_by_side(found: Evaluation) -> None:
     assert header == list(PROTOCOLS)
     assert any("stable molecules" in line for line in lines)
     assert any("structure valid" in line and "100" in line for line in lines)
+    assert "molecules: posebusters" in [line.strip() for line in lines]
+    assert any(line.split()[0:1] == ["bond_lengths"] and line.split()[-2:] == ["%", "20"] for line in lines)
 
 
 def test_a_protocol_that_cannot_run_says_so(qm9: list[AtomicSystem], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +136,8 @@ def test_a_protocol_that_cannot_run_says_so(qm9: list[AtomicSystem], monkeypatch
     found = evaluate(qm9[:5])
     assert found.protocols["adit"].startswith("Not run: ")
     assert "pip install adit[eval]" in found.protocols["adit"]
-    assert text(list(tables(found))).count("not run") == len({m.name for m in found.metrics}) - 1  # but for the atoms
+    lines = {m.name for m in found.metrics if m.protocol in PROTOCOLS}
+    assert text(list(tables(found))).count("not run") == len(lines)
 
 
 def test_runs_side_by_side(found: Evaluation, qm9: list[AtomicSystem]) -> None:
@@ -211,5 +214,11 @@ def test_a_further_stage(qm9: list[AtomicSystem], mp20: list[AtomicSystem]) -> N
     assert found.rows[1]["heaviest"] == qm9[0].numbers.max()
     assert set(found.rows[1]["protocols"]) == {"adit-rust", "mine"}
     assert found.protocols["mine"] == "A test."
-    assert seen == [("reading", None, 0), ("molecules, adit-rust", 7, 7), ("crystals", 3, 3), ("heaviest", 7, 7)]
+    assert seen == [
+        ("reading", None, 0),
+        ("molecules, adit-rust", 7, 7),
+        ("molecules, PoseBusters", 7, 7),
+        ("crystals", 3, 3),
+        ("heaviest", 7, 7),
+    ]
     assert set(found.seconds) == {title for title, *_ in seen}

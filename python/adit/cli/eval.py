@@ -13,6 +13,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adit.cli.common import run
+from adit.cli.eval_stages import (
+    EnergyOption,
+    HullOption,
+    ReconstructOption,
+    RelaxOption,
+    RelaxSampleOption,
+    StrainOption,
+    StrainSampleOption,
+    WorkOption,
+    default_work,
+    further_stages,
+)
 from adit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -53,7 +65,8 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="NAME_OR_PATH",
-            help="Measure novelty against this: a prepared data set, one split of it (mp20:train), or a file.",
+            help="Measure novelty, distributions and coverage against this: a prepared data set, one split of it "
+            "(mp20:train), or a file.",
         ),
     ] = None,
     json_path: Annotated[
@@ -68,9 +81,17 @@ def evaluate(
     processes: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Share the work among so many. Default: one for each core.")
     ] = None,
+    energy_sample: EnergyOption = None,
+    strain: StrainOption = None,
+    strain_sample: StrainSampleOption = 100,
+    relax: RelaxOption = None,
+    relax_sample: RelaxSampleOption = None,
+    hull: HullOption = None,
+    work: WorkOption = None,
+    reconstruct: ReconstructOption = None,
     compare: Annotated[bool, typer.Option("--compare", help="Put runs side by side, with published figures.")] = False,
 ) -> None:
-    """Judges generated molecules and crystals: validity, uniqueness, stability and novelty."""
+    """Judges generated molecules and crystals: validity, uniqueness, stability, novelty, geometry, distributions."""
     if compare:
         _compare(paths, report)
         return
@@ -83,6 +104,17 @@ def evaluate(
     from adit.eval.reference import Reference
 
     known = None if reference is None else Reference.open(reference)
+    more = further_stages(
+        known,
+        energy_sample=energy_sample,
+        strain=strain,
+        strain_sample=strain_sample,
+        relax=relax,
+        relax_sample=relax_sample,
+        hull=hull,
+        work=work or default_work(paths[0], json_path),
+        reconstruct=reconstruct,
+    )
     chosen: list[Protocol] | None = [choice.value for choice in protocol] if protocol else None
     systems: list[AtomicSystem] | None = None if report is None else []
     with _progress() as progress:
@@ -93,6 +125,7 @@ def evaluate(
             reference=known,
             seed=seed,
             processes=processes,
+            stages=more,
             progress=progress,
         )
     if json_path is not None:

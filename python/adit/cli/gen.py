@@ -252,7 +252,10 @@ def _conclude(
                 report.parent.mkdir(parents=True, exist_ok=True)
                 title = f"{state.count:,} {noun(options)}"
                 subtitle = f"adit {_version('adit')}, weights {options.weights}, seed {options.seed}"
-                found = evaluate(systems, protocols=["edm", "adit-rust"], seed=options.seed, name=places[0].path.name)
+                name = places[0].path.name
+                found = evaluate(
+                    systems, protocols=["edm", "adit-rust"], seed=options.seed, posebusters=False, name=name
+                )
                 write_html(report, found, systems, title=title, subtitle=subtitle)
     except OSError as error:
         raise InvalidInputError(f"{error.filename or places[0].path} cannot be written: {error.strerror}") from error

@@ -7,22 +7,28 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from adit.errors import InvalidInputError
+from adit.eval.protocols import PROTOCOLS
 from adit.eval.published import PAPERS, SUMMARY, published
 from adit.eval.results import KINDS, NOT_RUN, Evaluation, Kind, Metric
+from adit.eval.stages import CRYSTAL_PROTOCOL
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from adit.eval.published import Published
+    from adit.eval.protocols import PROTOCOLS
+from adit.eval.published import Published
 
 OF = {
     ("molecules", "unique"): "of valid",
     ("molecules", "novel"): "of unique",
     ("crystals", "unique"): "of valid structures",
     ("crystals", "novel"): "of valid structures",
+    ("crystals", "matches its relaxed structure"): "of converged",
 }
 """What a share is taken of, where it is not of all entries."""
 NO = "not run"
+BESIDE = ("", *PROTOCOLS, CRYSTAL_PROTOCOL)
+"""Protocols that have a column each in one table."""
 
 
 def cell(metric: Metric) -> str:
@@ -44,7 +50,7 @@ def _number(metric: Metric, value: float) -> str:
 def label(metric: Metric) -> str:
     """Name, and what a share is taken of; the unit if it is no share."""
     of = OF.get((metric.kind, metric.name), "")
-    unit = "" if metric.unit in ("share", "count", "atoms") else metric.unit
+    unit = "" if metric.unit in ("share", "count", "atoms", "number") else metric.unit
     words = ", ".join(filter(None, (of, unit)))
     return f"{metric.name} ({words})" if words else metric.name
 
@@ -55,14 +61,18 @@ def differ(left: Metric, right: Metric) -> bool:
 
 
 def tables(evaluation: Evaluation) -> list[Table]:
-    """For each kind: the figures that belong to no protocol, then a column for each protocol."""
+    """For each kind: the figures that belong to no protocol and a column for each protocol of validity.
+
+    Then a table for each of the other protocols.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     made = []
     for kind in KINDS:
-        metrics = [metric for metric in evaluation.metrics if metric.kind == kind]
-        if not metrics:
+        everything = [metric for metric in evaluation.metrics if metric.kind == kind]
+        metrics = [metric for metric in everything if metric.protocol in BESIDE]
+        if not everything:
             continue
         missing = [name for name, words in evaluation.protocols.items() if words.startswith(NOT_RUN)]
         columns = list(dict.fromkeys(metric.protocol for metric in metrics if metric.protocol))
@@ -82,6 +92,15 @@ def tables(evaluation: Evaluation) -> list[Table]:
             texts = [cell(held[column]) if column in held else NO if column in missing else "" for column in columns]
             table.add_row(label(first), *([cell(first)] if "" in held else texts))
         made.append(table)
+        for protocol in dict.fromkeys(metric.protocol for metric in everything if metric.protocol not in BESIDE):
+            table = Table(title=f"{kind}: {protocol}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+            table.add_column()
+            table.add_column("", justify="right", no_wrap=True)
+            table.add_column("of", justify="right", no_wrap=True)
+            for metric in (metric for metric in everything if metric.protocol == protocol):
+                of = "" if metric.unit == "count" else f"{metric.of:,}"
+                table.add_row(label(metric), f"{cell(metric)}{' %' if metric.unit == 'share' else ''}", of)
+            made.append(table)
     return made
 
 

@@ -68,8 +68,8 @@ class NeighbourCoverage:
 
 
 def neighbour_coverage(
-    samples: Systems,
-    reference: Systems,
+    samples: Systems | Packed,
+    reference: Systems | Packed,
     *,
     neighbours: int = NEIGHBOURS,
     most: int = MOST,

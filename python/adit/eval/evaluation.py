@@ -15,10 +15,12 @@ import numpy as np
 from adit.convert.base import BrokenEntry
 from adit.convert.files import iread
 from adit.errors import BackendUnavailableError, UnreadableFileError
+from adit.eval.pose_stages import PoseBustersStage
 from adit.eval.protocols import PROTOCOLS, Protocol, check_protocol
 from adit.eval.reference import Reference, installed
+from adit.eval.reference_stages import reference_stages
 from adit.eval.results import KINDS, NOT_RUN, Evaluation, Kind, Metric
-from adit.eval.stages import CrystalStage, Figure, Findings, MoleculeStage, Samples, Stage
+from adit.eval.stages import CrystalStage, Figure, Findings, MoleculeStage, Quantile, Samples, Stage
 from adit.eval.workers import Advance, Workers, cores
 from adit.packing import as_system
 
@@ -43,6 +45,7 @@ def evaluate(
     seed: int = 0,
     level: float = LEVEL,
     processes: int | None = 1,
+    posebusters: bool = True,
     stages: Sequence[Stage] = (),
     progress: Progress | None = None,
     name: str = "",
@@ -55,11 +58,13 @@ def evaluate(
     Args:
         source: whatever `adit.read` reads, or systems (and broken entries of `iread`).
         protocols: for molecules; None for all that can run here. See `adit.eval.PROTOCOLS`.
-        reference: for novelty: a prepared data set by name, `mp20:train` for a split of it, a file; None: no novelty.
+        reference: for novelty, distributions and coverage: a prepared data set by name, `mp20:train` for a split of
+            it, a file; None: none of these.
         seed: of the intervals.
         level: of confidence.
         processes: that share the work of RDKit and Open Babel; None for one for each core. See `Workers`.
-        stages: further ones, run after those that are always there.
+        posebusters: whether molecules go through PoseBusters' checks of geometry, which take the longest.
+        stages: further ones, run after those that are always there; `adit.eval` has some that take their time.
         progress: shows each stage.
         name: of what is judged, if `source` is not a path.
 
@@ -85,7 +90,13 @@ def evaluate(
     rows = {k: _row(k, entry, kinds[k]) for k, entry in enumerate(entries) if not isinstance(entry, BrokenEntry)}
     metrics: list[Metric] = []
     definitions: dict[str, str] = {}
-    everything: list[Stage] = [*map(MoleculeStage, chosen), CrystalStage(), *stages]
+    everything: list[Stage] = [
+        *map(MoleculeStage, chosen),
+        *([PoseBustersStage()] if posebusters else []),
+        CrystalStage(),
+        *reference_stages(reference),
+        *stages,
+    ]
     with Workers(processes) as workers:
         for stage in everything:
             places = [k for k in rows if kinds[k] == stage.kind]
@@ -191,8 +202,8 @@ def _merge(rows: list[dict[str, Any]], found: Findings) -> None:
             row["protocols"].setdefault(protocol, {}).update(verdict)
 
 
-def _finish(figure: Figure | Metric, kind: Kind, broken: int, level: float, seed: int) -> Metric:
-    return figure.metric(kind, broken, level, seed) if isinstance(figure, Figure) else figure
+def _finish(figure: Figure | Quantile | Metric, kind: Kind, broken: int, level: float, seed: int) -> Metric:
+    return figure if isinstance(figure, Metric) else figure.metric(kind, broken, level, seed)
 
 
 def _sizes(rows: Iterable[dict[str, Any]], level: float, seed: int) -> list[Metric]:

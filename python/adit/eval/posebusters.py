@@ -193,11 +193,11 @@ def energy_check(
         BackendUnavailableError: posebusters is not installed.
     """
     indices = drawn(molecules, sample, seed)
-    _posebusters()
+    check_posebusters()
     chosen = as_rdkit([molecules[index] for index in indices.tolist()])
     tasks = [pickled(molecule) for molecule in chosen if molecule is not None]
     outcomes: list[Outcome[tuple[float, str]] | None] = [None] * len(tasks)
-    results = limited(energy_ratio, tasks, limit, prepare=_posebusters, workers=workers)
+    results = limited(energy_ratio, tasks, limit, prepare=check_posebusters, workers=workers)
     for finished, (place, outcome) in enumerate(results, 1):
         outcomes[place] = outcome
         if progress is not None:
@@ -322,7 +322,7 @@ class _Listener(logging.Handler):
         self.said.append(record.getMessage())
 
 
-def _posebusters() -> None:
+def check_posebusters() -> None:
     try:
         import posebusters.modules.energy_ratio  # noqa: F401
     except ImportError as error:

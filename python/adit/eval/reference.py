@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _PERCEPTION = 1
 """Counts up when `adit.bonds` or `adit.eval.protocols` says something else of a molecule than before."""
-_WORTH_KEEPING = 2000  # molecules: fewer take a second
+WORTH_KEEPING = 2000  # molecules: fewer take a second
 _LIBRARIES = {"adit": ("rdkit", "openbabel-wheel"), "edm": ("rdkit",), "adit-rust": ("rdkit",)}
 
 
@@ -93,8 +93,8 @@ class Reference:
                 advance(len(lines))
         else:
             lines = [entry or "" for entry in judge(molecules, protocol, workers=workers, advance=advance).smiles]
-            if len(lines) >= _WORTH_KEEPING:
-                _keep(path, lines)
+            if len(lines) >= WORTH_KEEPING:
+                keep(path, "\n".join(lines).encode(), "SMILES")
         first: dict[str, int] = {}
         for index, entry in zip(self.molecules.tolist(), lines, strict=True):
             if entry:
@@ -115,13 +115,20 @@ def _open(name: str) -> PackedDataset:
     return data
 
 
-def _key(molecules: Packed, protocol: Protocol) -> str:
+def checksum(systems: Packed, words: str) -> str:
+    """32 hexadecimal digits for systems, what is found of them (`words`), and how bonds are perceived."""
     digest = hashlib.sha256()
-    for array in (molecules.numbers, molecules.positions, molecules.offsets):
+    for array in (systems.numbers, systems.positions, systems.offsets):
         digest.update(np.ascontiguousarray(array).tobytes())
+    if systems.periodic.any():
+        digest.update(np.ascontiguousarray(systems.cells).tobytes())
+    digest.update(f"{_PERCEPTION} {words}".encode())
+    return digest.hexdigest()[:32]
+
+
+def _key(molecules: Packed, protocol: Protocol) -> str:
     libraries = [f"{name} {installed(name)}" for name in _LIBRARIES[protocol]]
-    digest.update(f"{_PERCEPTION} {protocol} {libraries}".encode())
-    return f"{protocol}-{digest.hexdigest()[:32]}"
+    return f"{protocol}-{checksum(molecules, f'{protocol} {libraries}')}"
 
 
 def installed(package: str) -> str:
@@ -132,11 +139,14 @@ def installed(package: str) -> str:
         return "unknown"
 
 
-def _keep(path: Path, lines: list[str]) -> None:
+def keep(path: Path, content: bytes, what: str) -> None:
+    """Writes a file of the cache, which appears whole or not at all; says where it cannot be written."""
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text("\n".join(lines), encoding="utf-8")
+        partial.write_bytes(content)
         partial.replace(path)
     except OSError as error:
-        logging.getLogger("adit").warning("%s cannot be written, so SMILES are found again each time: %s", path, error)
+        logging.getLogger("adit").warning(
+            "%s cannot be written, so %s are found again each time: %s", path, what, error
+        )

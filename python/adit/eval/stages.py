@@ -18,7 +18,7 @@ from adit.eval.protocols import PROTOCOLS
 from adit.eval.protocols import Protocol as Bonding
 from adit.eval.results import NAN, Kind, Metric
 from adit.eval.stability import edm_stability
-from adit.eval.statistics import bootstrap
+from adit.eval.statistics import bootstrap, bootstrap_quantile
 from adit.symmetry import spacegroups
 from adit.validity import compositional_faults
 
@@ -104,17 +104,53 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Quantile:
+    """A quantile over samples, to be given with its interval: for what has a few values of any size.
+
+    Attributes:
+        name: such as "median".
+        values: (B,) float; NaN leaves a sample out.
+        share: of the values that lie below; 0.5 for the median.
+        protocol: see `Metric`.
+        unit: see `Metric`.
+    """
+
+    name: str
+    values: ArrayLike
+    share: float = 0.5
+    protocol: str = ""
+    unit: str = ""
+
+    def metric(self, kind: Kind, unreadable: int, level: float, seed: int) -> Metric:
+        """With an interval by the bootstrap over samples; what cannot be read is left out."""
+        values = np.asarray(self.values, dtype=np.float64)
+        values = values[np.isfinite(values)]
+        low, high = bootstrap_quantile(values, self.share, level=level, seed=seed)
+        return Metric(
+            kind=kind,
+            protocol=self.protocol,
+            name=self.name,
+            value=float(np.quantile(values, self.share)) if len(values) else NAN,
+            low=low,
+            high=high,
+            of=len(values),
+            unit=self.unit,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
     """What a stage gives.
 
     Attributes:
-        figures: means over samples (`Figure`, which get an interval), or finished figures (`Metric`).
+        figures: means and quantiles over samples (`Figure`, `Quantile`: they get an interval), or finished figures
+            (`Metric`).
         columns: name -> B values for the rows.
         verdicts: protocol -> B dicts for `row["protocols"]`.
         protocols: name -> definition, of protocols that the stage brings along.
     """
 
-    figures: list[Figure | Metric] = field(default_factory=list)
+    figures: list[Figure | Quantile | Metric] = field(default_factory=list)
     columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     verdicts: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     protocols: Mapping[str, str] = field(default_factory=dict)
@@ -127,8 +163,8 @@ class Stage(Protocol):
     def title(self) -> str: ...
     @property
     def kind(self) -> Kind: ...
-    def steps(self, samples: Samples) -> int:
-        """What the calls of `advance` will add up to."""
+    def steps(self, samples: Samples) -> int | None:
+        """What the calls of `advance` will add up to; None: that is not known."""
 
     def __call__(self, samples: Samples, advance: Advance) -> Findings: ...
 
@@ -247,9 +283,9 @@ def _crystal_figures(
     neutral: NDArray[np.bool_],
     different: crystals.Uniqueness,
     novel: NDArray[np.bool_] | None,
-) -> list[Figure | Metric]:
+) -> list[Figure | Quantile | Metric]:
     share, both = _shares(CRYSTAL_PROTOCOL), sound & neutral
-    figures: list[Figure | Metric] = [
+    figures: list[Figure | Quantile | Metric] = [
         share("structure valid", sound),
         share("composition valid", neutral),
         share("valid", both),

@@ -63,6 +63,35 @@ def bootstrap(
     return _interval(np.concatenate(means), level)
 
 
+def bootstrap_quantile(values: ArrayLike, share: float, *, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
+    """The percentile bootstrap interval of a quantile, 1,000 resamples.
+
+    Args:
+        values: (B,) a figure of each structure.
+        share: 0.5 for the median.
+        level, seed: as in `bootstrap`.
+
+    Returns:
+        Lower and upper bound; NaN without structures.
+
+    Raises:
+        InvalidInputError: `share` or `level` is not between 0 and 1.
+    """
+    if not (0 < share < 1 and 0 < level < 1):
+        raise InvalidInputError(f"`share` and `level` must lie between 0 and 1; got {share} and {level}")
+    value_B = np.asarray(values, dtype=np.float64).ravel()
+    count = len(value_B)
+    if count == 0:
+        return float("nan"), float("nan")
+    rng = np.random.default_rng(seed)
+    step = max(1, _CHUNK // count)
+    found = [
+        np.quantile(value_B[rng.integers(count, size=(min(step, RESAMPLES - begin), count))], share, axis=1)
+        for begin in range(0, RESAMPLES, step)
+    ]
+    return _interval(np.concatenate(found), level)
+
+
 def _interval(means: NDArray[np.float64], level: float) -> tuple[float, float]:
     """NaN if every mean is."""
     known = means[~np.isnan(means)]

@@ -131,10 +131,12 @@ def xtb_strain(
     """
     if steps < 1 or not fmax > 0:
         raise InvalidInputError(f"`steps` and `fmax` must be positive; got {steps} and {fmax}")
-    _tblite()
+    check_tblite()
     indices = drawn(molecules, sample, seed).tolist()
     tasks = [(*_atoms(molecules[index]), fmax, steps) for index in indices]
-    return _gathered("GFN2-xTB", indices, limited(relax_xtb, tasks, limit, prepare=_tblite, workers=workers), progress)
+    return _gathered(
+        "GFN2-xTB", indices, limited(relax_xtb, tasks, limit, prepare=check_tblite, workers=workers), progress
+    )
 
 
 def superposed_rmsd(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
@@ -237,7 +239,7 @@ def _gathered(
     )
 
 
-def _tblite() -> None:
+def check_tblite() -> None:
     try:
         import tblite.ase  # noqa: F401
     except ImportError as error:

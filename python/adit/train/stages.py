@@ -23,6 +23,7 @@ from adit.train.checkpoint import list_checkpoints, load_tensors, read_state
 from adit.train.dit import DiTLoss
 from adit.train.loop import Trainer, compile_blocks
 from adit.train.meter import Budget
+from adit.train.reconstruct import read_vae
 from adit.train.vae import VAELoss
 from adit.train.validate import (
     atom_counts,
@@ -186,10 +187,7 @@ def bundle(
 
 def load_vae(folder: Path, device: torch.device) -> VAE:
     """The averaged autoencoder of the last checkpoint in a folder, frozen."""
-    checkpoint = _last(folder)
-    vae = VAE(recipe_from_state(read_state(checkpoint)).vae)
-    load_tensors(checkpoint / "ema.safetensors", vae)
-    return vae.to(device).eval().requires_grad_(False)
+    return read_vae(_last(folder), device)
 
 
 def load_all(names: tuple[str, ...]) -> PackedDataset:

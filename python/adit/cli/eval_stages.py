@@ -1,0 +1,112 @@
+"""The options of `adit-eval` that ask for more than the quick figures, and the stages they stand for."""
+
+from __future__ import annotations
+
+import functools
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from adit.eval.reference import Reference
+    from adit.eval.stages import Stage
+
+
+class StrainChoice(str, Enum):
+    mmff = "mmff"
+    xtb = "xtb"
+
+
+EnergyOption = Annotated[
+    int | None,
+    typer.Option("--energy-check", min=1, metavar="N", help="PoseBusters' energy ratio of N molecules, 10 s for each."),
+]
+StrainOption = Annotated[
+    list[StrainChoice] | None,
+    typer.Option(help="Strain energy of molecules: mmff of all, xtb of a sample; may be given again."),
+]
+StrainSampleOption = Annotated[int, typer.Option(min=1, metavar="N", help="Molecules for --strain xtb.")]
+RelaxOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Relax crystals with this potential (chgnet, chgnet-r2scan, mace, sevennet, or module:Class of an ASE "
+        "calculator) and hold them against a convex hull.",
+    ),
+]
+RelaxSampleOption = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Relax so many crystals, drawn at random. Default: all.")
+]
+HullOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME_OR_PATH",
+        help="Formation energies for --relax: a prepared data set, a split of it, or a file. Default: --reference.",
+    ),
+]
+WorkOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Where relaxations are kept, so that the same command goes on after a kill. Default: beside --json, else "
+        "adit-eval-NAME here.",
+    ),
+]
+ReconstructOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Pass the structures through this autoencoder, a folder of adit-train: match rate and RMSD.",
+    ),
+]
+
+
+def default_work(path: Path, json_path: Path | None) -> Path:
+    """The folder for relaxations where none is named."""
+    return Path(f"adit-eval-{path.stem}") if json_path is None else json_path.with_name(f"{json_path.stem}-work")
+
+
+def further_stages(
+    known: Reference | None,
+    *,
+    energy_sample: int | None,
+    strain: list[StrainChoice] | None,
+    strain_sample: int,
+    relax: str | None,
+    relax_sample: int | None,
+    hull: str | None,
+    work: Path,
+    reconstruct: Path | None,
+) -> list[Stage]:
+    """What the options ask for. All that they need is opened here, before any work.
+
+    Raises:
+        AditError: something is missing, unknown or cannot be written.
+    """
+    from adit.eval.pose_stages import EnergyRatioStage, StrainStage
+
+    stages: list[Stage] = []
+    if energy_sample is not None:
+        stages.append(EnergyRatioStage(energy_sample))
+    samples = {StrainChoice.mmff: None, StrainChoice.xtb: strain_sample}
+    stages += [StrainStage(choice.value, samples[choice]) for choice in dict.fromkeys(strain or [])]
+    if reconstruct is not None:
+        stages += _reconstruction(reconstruct)
+    if relax is not None:
+        from adit.eval.relaxation_stages import relaxation_stages
+
+        stages += relaxation_stages(relax, hull, known, work, sample=relax_sample)
+        typer.echo(f"relaxations are kept in {work}; after a kill the same command goes on", err=True)
+    return stages
+
+
+def _reconstruction(folder: Path) -> list[Stage]:
+    from adit.eval.reconstruction import ReconstructionStage
+    from adit.generate import choose_device
+    from adit.train.reconstruct import find_vae, read_vae, rebuild
+
+    checkpoint = find_vae(folder)
+    through = functools.partial(rebuild, read_vae(checkpoint, choose_device("auto")))
+    return [ReconstructionStage(through, str(checkpoint), kind) for kind in ("molecules", "crystals")]
