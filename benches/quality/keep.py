@@ -13,9 +13,10 @@ from typing import Any
 import judge
 from adit.convert import read, write
 from adit.elements import SYMBOLS
-from adit.eval.molecules import connected
+from adit.eval.molecules import judge as adit_judge
+from adit.eval.molecules import uniqueness
+from adit.eval.stability import edm_stability
 from adit.eval.statistics import bootstrap
-from adit.eval.summary import summarise
 from adit.generate import Generator
 from adit.system import AtomicSystem
 from adit.weights import SamplingDefaults
@@ -65,22 +66,22 @@ def save_json(path: Path, values: dict[str, Any]) -> None:
 
 
 def verdict(molecules: list[AtomicSystem]) -> dict[str, float]:
-    """Shares by adit.eval (EDM's stability, the ADiT protocol's validity) and by the independent `benches/judge.py`."""
+    """Shares by adit.eval (EDM's stability; the ADiT protocol's validity, without unpaired electrons) and by the
+    independent `benches/judge.py`."""
     judge.quiet()
-    summary = summarise(molecules, "openbabel")
-    found = summary.molecules
-    assert found is not None
+    stable, found = edm_stability(molecules), adit_judge(molecules, "adit")
+    smiles = [text if paired else None for text, paired in zip(found.smiles, found.paired, strict=True)]
     theirs = judge.judge_molecules([([SYMBOLS[n] for n in m.numbers], m.positions) for m in molecules])
     rows = theirs["rows"]
     low, high = bootstrap([r["stable_atoms"] / r["atoms"] for r in rows], [r["atoms"] for r in rows])
     return {
-        "stable_atoms": found.atom_stability,
+        "stable_atoms": stable.atom_stability,
         "stable_atoms_low": low,
         "stable_atoms_high": high,
-        "stable_molecules": found.molecule_stability,
-        "valid": found.valid,
-        "valid_connected": float((summary.valid & connected(molecules)).mean()),
-        "unique_of_valid": found.unique,
+        "stable_molecules": stable.molecule_stability,
+        "valid": float(found.paired.mean()),
+        "valid_connected": float((found.paired & found.connected).mean()),
+        "unique_of_valid": uniqueness(smiles),
         "judge_stable_atoms": theirs["atom_stability"],
         "judge_stable_molecules": theirs["molecule_stability"],
         "judge_valid": theirs["valid"],
