@@ -193,3 +193,11 @@ def test_metrics_load_heavy_libraries_only_when_used():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_names_are_shown_as_they_are(tmp_path):
+    """rich would make an emoji of `:train:`, and a style of `[red]`."""
+    reference = tmp_path / "[red]:train:.extxyz"
+    reference.write_bytes((DATA / "mp20.extxyz").read_bytes())
+    result = call(DATA / "mp20.extxyz", "--reference", reference)
+    assert "[red]:train:.extxyz" in result.output.replace("\n", "")

@@ -157,7 +157,7 @@ def _compare(paths: list[Path], report: Path | None) -> None:
     runs = [Evaluation.load(path) for path in paths]
     names = [path.stem for path in paths]
     labels = names if len(set(names)) == len(names) else [str(path) for path in paths]
-    console = Console()
+    console = Console(emoji=False)
     named = list(zip(labels, runs, strict=True))
     if report is not None:
         from adit.eval.report import write_comparison
@@ -175,7 +175,7 @@ def _show(found: Evaluation) -> None:
 
     from adit.eval.compare import tables
 
-    console = Console()
+    console = Console(emoji=False)
     console.print(found.file, style="bold", markup=False, highlight=False)
     for table in tables(found):
         console.print(table)
@@ -205,7 +205,7 @@ def _progress() -> Iterator[Progress]:
 
     from adit.cli.common import progress_columns
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     with Bars(*progress_columns(), console=console, disable=not sys.stderr.isatty()) as bars:
 
         @contextmanager
