@@ -25,6 +25,7 @@ impl Assignment {
             return Some(&self.column_of);
         }
         self.reduce_columns(costs, n);
+        self.reduce_rows(costs, n);
         for row in 0..n {
             if self.column_of[row] == FREE {
                 self.augment(costs, n, row)?;
@@ -60,6 +61,43 @@ impl Assignment {
             if best != FREE && self.row_of[best] == FREE {
                 self.row_of[best] = index;
                 self.column_of[index] = best;
+            }
+        }
+    }
+
+    /// Each free row takes its cheapest column, from another row if need be, and lowers that column's potential by
+    /// what the second cheapest would cost more; the other row goes on in its place.
+    fn reduce_rows(&mut self, costs: &[f64], n: usize) {
+        for start in 0..n {
+            let mut row = start;
+            for _ in 0..n {
+                if self.column_of[row] != FREE {
+                    break;
+                }
+                let (mut least, mut second, mut best) = (f64::INFINITY, f64::INFINITY, FREE);
+                for (column, (&cost, &potential)) in
+                    costs[row * n..][..n].iter().zip(&self.column_potential).enumerate()
+                {
+                    let reduced = cost - potential;
+                    if reduced < least {
+                        (second, least, best) = (least, reduced, column);
+                    } else if reduced < second {
+                        second = reduced;
+                    }
+                }
+                // Where two cost the same, or only one can be had, the search for a path has to decide.
+                if !(least < second && second.is_finite()) {
+                    break;
+                }
+                self.column_potential[best] -= second - least;
+                self.row_potential[row] = second;
+                let other = std::mem::replace(&mut self.row_of[best], row);
+                self.column_of[row] = best;
+                if other == FREE {
+                    break;
+                }
+                self.column_of[other] = FREE;
+                row = other;
             }
         }
     }
