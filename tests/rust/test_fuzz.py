@@ -23,7 +23,25 @@ METHODS = {name: value for name, value in vars(_rust.Crystals).items() if name[0
 CALLED = [*FUNCTIONS, "Crystals", *(f"Crystals.{name}" for name in METHODS)]
 
 ODD_FLOATS = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-320, 1e-9, 1e9, 1e16, 1e300, -1e300])
-ODD_SCALARS = [None, -1, 0, 1, 2**31, 2**63, 2**70, -(2**70), 0.5, np.nan, np.inf, -np.inf, 1e300, 1e-300, True, "", b"x"]
+ODD_SCALARS = [
+    None,
+    -1,
+    0,
+    1,
+    2**31,
+    2**63,
+    2**70,
+    -(2**70),
+    0.5,
+    np.nan,
+    np.inf,
+    -np.inf,
+    1e300,
+    1e-300,
+    True,
+    "",
+    b"x",
+]
 ODD_OBJECTS = ["text", "\ud800", [], {}, object(), 1j, np.array("a"), np.array([object()]), np.zeros((0, 3)), (True,)]
 FORMULAS = ["NaCl", "Ca3(PO4)2", "Fe2O3", "SiO2"]
 ODD_FORMULAS = ["", "(", ")", "C0", "Xx", "C99999999999999999999", "(" * 50_000, "H" * 50_000, "é", "\0"]
@@ -72,7 +90,11 @@ def made(name: str, batch: Batch, owner: str) -> Any:
     if name in ("titles", "items"):
         return [str(rng.choice(TEXTS)) for _ in range(systems)]
     if name == "pbc":
-        return batch.periodic[:, None] & (rng.random((systems, 3)) < 0.8) if owner.endswith("batch") else (True, False, True)
+        return (
+            batch.periodic[:, None] & (rng.random((systems, 3)) < 0.8)
+            if owner.endswith("batch")
+            else (True, False, True)
+        )
     simple = {
         "quantities": lambda: "".join(rng.choice(list("ijSdD"), rng.integers(1, 6))),
         "cell": lambda: batch.cells[0] if systems else None,
@@ -101,7 +123,16 @@ def made(name: str, batch: Batch, owner: str) -> Any:
         "convention": lambda: str(rng.choice(["symmetric", "pymatgen"])),
         "threads": lambda: int(rng.integers(1, 4)),
     }
-    flags = {"half", "primitive", "rotate_crystals", "primitive_cell", "scale", "attempt_supercell", "prefilter", "anonymous"}
+    flags = {
+        "half",
+        "primitive",
+        "rotate_crystals",
+        "primitive_cell",
+        "scale",
+        "attempt_supercell",
+        "prefilter",
+        "anonymous",
+    }
     return bool(rng.random() < 0.5) if name in flags else simple[name]()
 
 
