@@ -1,6 +1,8 @@
 //! `adit._rust`: thin wrappers over adit-core, one file for each of its files. They check types
 //! and shapes, release the GIL, compute, and hand the arrays over without copying.
 
+#![deny(unsafe_code)]
+
 mod arrays;
 mod bonds;
 mod distances;

@@ -8,7 +8,7 @@ use crate::cell::{self, Vec3};
 
 const CHUNK: usize = 12;
 /// Fewer places of the anchor than this are tried at once.
-const FEW: usize = 3;
+const FEW: usize = 5;
 
 /// The atoms of one kind in each of the two crystals, equally many.
 #[derive(Debug, Clone, PartialEq, Eq)]
