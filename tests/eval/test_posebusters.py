@@ -16,7 +16,7 @@ import adit
 from adit.data.prepare import load
 from adit.errors import BackendUnavailableError, InvalidInputError
 from adit.eval import posebusters
-from adit.eval.posebusters import CHECKS, as_rdkit, drawn, energy_check, geometry_checks
+from adit.eval.posebusters import CHECKS, as_rdkit, drawn_places, energy_check, geometry_checks
 from adit.system import AtomicSystem
 
 DRUGS = (
@@ -198,10 +198,10 @@ def test_a_molecule_that_takes_too_long_is_neither_passed_nor_failed() -> None:
 
 def test_the_sample_is_drawn_by_its_seed(qm9: list[AtomicSystem]) -> None:
     entries = [*qm9[:20], None]
-    draws = [drawn(entries, 5, seed).tolist() for seed in (0, 0, 1)]
+    draws = [drawn_places(entries, 5, seed).tolist() for seed in (0, 0, 1)]
     assert draws[0] == draws[1] != draws[2]
     assert all(len(set(draw)) == 5 and draw == sorted(draw) for draw in draws)
-    assert drawn(entries, None, 0).tolist() == drawn(entries, 50, 0).tolist() == list(range(20))
+    assert drawn_places(entries, None, 0).tolist() == drawn_places(entries, 50, 0).tolist() == list(range(20))
     empty = energy_check([None])
     assert len(empty.indices) == 0 and np.isnan(empty.rate)
     with pytest.raises(InvalidInputError, match="must not be negative"):

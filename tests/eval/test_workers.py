@@ -16,8 +16,9 @@ import adit
 from adit.errors import BackendUnavailableError, InvalidInputError
 from adit.eval import molecules
 from adit.eval import workers as workers_module
+from adit.eval.limits import cores
 from adit.eval.protocols import PROTOCOLS
-from adit.eval.workers import CHUNK, Workers, cores, cut
+from adit.eval.workers import CHUNK, Workers, cut
 from adit.packing import Packed, pack
 from adit.system import AtomicSystem
 

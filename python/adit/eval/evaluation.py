@@ -15,13 +15,14 @@ import numpy as np
 from adit.convert.base import BrokenEntry
 from adit.convert.files import iread
 from adit.errors import BackendUnavailableError, UnreadableFileError
+from adit.eval.limits import cores
 from adit.eval.pose_stages import PoseBustersStage
 from adit.eval.protocols import PROTOCOLS, Protocol, check_protocol
 from adit.eval.reference import Reference, installed
 from adit.eval.reference_stages import reference_stages
 from adit.eval.results import KINDS, NOT_RUN, Evaluation, Kind, Metric
 from adit.eval.stages import CrystalStage, Figure, Findings, MoleculeStage, Quantile, Samples, Stage
-from adit.eval.workers import Advance, Workers, cores
+from adit.eval.workers import Advance, Workers
 from adit.packing import as_system
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from adit.eval.posebusters import (
     ENERGY_RATIO,
     PASSED,
     check_posebusters,
+    drawn_places,
     energy_check,
     geometry_checks,
 )
@@ -22,8 +23,6 @@ from adit.eval.stages import Figure, Findings, Quantile, Samples
 from adit.eval.strain import MMFF_ITERATIONS, Strain, check_tblite, mmff_strain, xtb_strain
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from adit.eval.workers import Advance
 
 POSEBUSTERS = "posebusters"
@@ -153,7 +152,7 @@ class StrainStage:
         return min(self.sample or len(samples.systems), len(samples.systems))
 
     def __call__(self, samples: Samples, advance: Advance) -> Findings:
-        places = drawn_places(len(samples.systems), self.sample, samples.seed)
+        places = drawn_places(samples.systems, self.sample, samples.seed)
         found = self._strain([samples.systems[k] for k in places.tolist()], samples, advance)
         name, judged = f"strain, {found.method}", np.isfinite(found.energies)
         places = places[found.indices]
@@ -183,11 +182,6 @@ class StrainStage:
             return xtb_strain(molecules, None, workers=processes, progress=lambda _: advance(1))
         workers = processes if len(molecules) >= _IN_PROCESSES else 0
         return mmff_strain(molecules, workers=workers, progress=lambda _: advance(1))
-
-
-def drawn_places(count: int, sample: int | None, seed: int) -> NDArray[np.int64]:
-    """(k,) int64, ascending: `sample` of `count` places, drawn at random; all of them if there are no more."""
-    return np.sort(np.random.default_rng(seed).permutation(count)[:sample]).astype(np.int64)
 
 
 def _strain_definition(found: Strain, drawn: int, samples: Samples) -> str:

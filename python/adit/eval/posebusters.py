@@ -192,7 +192,7 @@ def energy_check(
         InvalidInputError: an entry is not a molecule; `sample` is negative or `limit` not positive.
         BackendUnavailableError: posebusters is not installed.
     """
-    indices = drawn(molecules, sample, seed)
+    indices = drawn_places(molecules, sample, seed)
     check_posebusters()
     chosen = as_rdkit([molecules[index] for index in indices.tolist()])
     tasks = [pickled(molecule) for molecule in chosen if molecule is not None]
@@ -218,7 +218,7 @@ def energy_check(
     )
 
 
-def drawn(molecules: Sequence[SystemLike | None], sample: int | None, seed: int) -> NDArray[np.int64]:
+def drawn_places(molecules: Sequence[SystemLike | None], sample: int | None, seed: int) -> NDArray[np.int64]:
     """(k,) int64, ascending: `sample` of the molecules that are not None, at random; all if there are no more.
 
     Raises:

@@ -17,7 +17,8 @@ from adit.eval.energy.reference import Reference as Energies
 from adit.eval.energy.reference import Table, read_reference, reference
 from adit.eval.energy.relax import relax
 from adit.eval.energy.stable import METASTABLE, STABLE, Stability, stability
-from adit.eval.pose_stages import QUARTILES, drawn_places
+from adit.eval.pose_stages import QUARTILES
+from adit.eval.posebusters import drawn_places
 from adit.eval.reference import Reference
 from adit.eval.results import Kind, Metric
 from adit.eval.stages import CRYSTAL_PROTOCOL, Figure, Findings, Quantile, Samples, Stage
@@ -130,7 +131,7 @@ class StabilityStage:
     def __call__(self, samples: Samples, advance: Advance) -> Findings:
         if self.hull.held is None:
             raise InvalidInputError("a StabilityStage needs its HullStage to run before it")
-        places = drawn_places(len(samples.systems), self.sample, samples.seed)
+        places = drawn_places(samples.systems, self.sample, samples.seed)
         chosen = [samples.systems[k] for k in places.tolist()]
         relaxed = relax(
             chosen,

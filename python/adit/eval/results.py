@@ -106,8 +106,8 @@ class Evaluation:
         fields["metrics"] = [
             {name: getattr(metric, name) for name in metric.__dataclass_fields__} for metric in self.metrics
         ]
-        plain: dict[str, Any] = _plain({"format": FORMAT, "format_version": FORMAT_VERSION, **fields})
-        return plain
+        made: dict[str, Any] = plain({"format": FORMAT, "format_version": FORMAT_VERSION, **fields})
+        return made
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes a JSON file, which appears whole or not at all.
@@ -175,12 +175,12 @@ def _numbers(entry: Mapping[str, Any]) -> dict[str, float]:
     return {name: NAN if entry[name] is None else float(entry[name]) for name in ("value", "low", "high")}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Nested lists and dicts of what JSON knows; numpy's numbers as Python's."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
+        return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     if hasattr(value, "tolist"):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -14,7 +14,7 @@ import numpy as np
 
 from adit.errors import BackendUnavailableError, InvalidInputError
 from adit.eval.limits import Outcome, cores, limited, limited_in_parts
-from adit.eval.posebusters import as_rdkit, drawn, pickled, unpickled
+from adit.eval.posebusters import as_rdkit, drawn_places, pickled, unpickled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -132,7 +132,7 @@ def xtb_strain(
     if steps < 1 or not fmax > 0:
         raise InvalidInputError(f"`steps` and `fmax` must be positive; got {steps} and {fmax}")
     check_tblite()
-    indices = drawn(molecules, sample, seed).tolist()
+    indices = drawn_places(molecules, sample, seed).tolist()
     tasks = [(*_atoms(molecules[index]), fmax, steps) for index in indices]
     return _gathered(
         "GFN2-xTB", indices, limited(relax_xtb, tasks, limit, prepare=check_tblite, workers=workers), progress

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
 from adit.errors import BackendUnavailableError, InvalidInputError
+from adit.eval.limits import cores
 from adit.packing import Packed
 
 if TYPE_CHECKING:
@@ -95,13 +96,6 @@ class Workers:
             raise BackendUnavailableError(
                 "a worker process died (out of memory?); try again with fewer processes (`--processes 1`)"
             ) from error
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def cut(batch: Packed, size: int) -> Iterator[Packed]:

@@ -18,6 +18,7 @@ from adit.eval.energy.calculators import potential
 from adit.eval.energy.hull import compositions
 from adit.eval.energy.reference import Reference, reference
 from adit.eval.energy.relax import Relaxations, relax
+from adit.eval.results import plain
 from adit.matching import StructureMatcher
 from adit.packing import as_system, pack_crystals
 
@@ -108,7 +109,7 @@ class Stability:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: NaN becomes None."""
-        return _plain(asdict(self))  # type: ignore[no-any-return]
+        return plain(asdict(self))  # type: ignore[no-any-return]
 
 
 def judge(
@@ -298,11 +299,3 @@ def _note(relaxed: Relaxations, reference: Reference) -> str:
 
 def _share(part: int, whole: int) -> float:
     return part / whole if whole else math.nan
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
