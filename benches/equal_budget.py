@@ -164,7 +164,7 @@ def run_adit(settings: Settings, folder: Path, data: PackedDataset) -> Outcome:
     recipe = our_recipe(settings)
     weights = folder / "weights"
     if not (weights / "config.json").exists():
-        speedrun(recipe, folder, settings.device, settings.minutes, VAE_SHARE, True, settings.clock, MARKS)
+        speedrun(recipe, folder, settings.device, settings.minutes, VAE_SHARE, 0.0, True, settings.clock, MARKS)
     generator = Generator.from_pretrained(weights, device=str(settings.device))
     made, sampling = generated(generator, settings.n, settings.seed, folder / "samples", settings.clock)
     states = [read_state(list_checkpoints(folder / stage)[-1]) for stage in ("vae", "dit")]

@@ -123,7 +123,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--minutes", nargs="+", type=float, default=[2.0, 8.0], help="budgets; each size gets each")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data", default="qm9", help="prepared data set")
-    parser.add_argument("--vae", type=Path, default=ROOT / "checkpoints/joint-tiny/vae", help="trained autoencoder")
+    parser.add_argument("--vae", type=Path, default=ROOT / "checkpoints/joint-tiny/decoder", help="trained autoencoder")
     parser.add_argument("--samples", type=int, default=500, help="molecules that are judged of each run")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--runs", type=Path, default=Path("runs/scaling"), help="checkpoints, samples, verdicts")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from typing import Any, TypeVar
 
 from adit.errors import InvalidInputError
@@ -99,13 +100,16 @@ class FlowConfig:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Recipe:
-    """All that a training run is: `adit-train vae` uses the first half, `adit-train dit` the second."""
+    """All that a training run is: fields that begin with `vae`, `decoder` and `dit` (and `flow`) belong to the stages
+    of `adit-train` with these names."""
 
     name: str
     data: tuple[str, ...]
     vae: VAEConfig
     vae_loss: VAELossConfig
     vae_train: TrainConfig
+    decoder_loss: VAELossConfig = field(default_factory=VAELossConfig)
+    decoder_train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=1000))
     dit: DiTConfig
     flow: FlowConfig
     dit_train: TrainConfig
@@ -135,16 +139,15 @@ def recipe_from_dict(values: Mapping[str, Any]) -> Recipe:
         optim = {**entry["optim"], "betas": tuple(entry["optim"]["betas"])}
         return from_dict(TrainConfig, {**entry, "optim": from_dict(OptimConfig, optim)})
 
-    return from_dict(
-        Recipe,
-        {
-            **values,
-            "data": tuple(values["data"]),
-            "vae": from_dict(VAEConfig, values["vae"]),
-            "vae_loss": from_dict(VAELossConfig, values["vae_loss"]),
-            "vae_train": train(values["vae_train"]),
-            "dit": from_dict(DiTConfig, values["dit"]),
-            "flow": from_dict(FlowConfig, values["flow"]),
-            "dit_train": train(values["dit_train"]),
-        },
-    )
+    parts: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+        "vae": partial(from_dict, VAEConfig),
+        "vae_loss": partial(from_dict, VAELossConfig),
+        "vae_train": train,
+        "decoder_loss": partial(from_dict, VAELossConfig),
+        "decoder_train": train,
+        "dit": partial(from_dict, DiTConfig),
+        "flow": partial(from_dict, FlowConfig),
+        "dit_train": train,
+    }
+    made = {name: make(values[name]) for name, make in parts.items() if name in values}
+    return from_dict(Recipe, {**values, "data": tuple(values["data"]), **made})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 DATA = Path(__file__).parents[1] / "fixtures" / "tiny_dataset"
 
@@ -63,6 +65,26 @@ def test_export_then_generate(finished: Path) -> None:
     assert [crystal.is_periodic for crystal in crystals] == [True] * 3
 
 
+def test_a_decoder_trained_on_fits_the_finished_model(finished: Path, tmp_path: Path) -> None:
+    from adit.weights import load_pretrained
+
+    run = shutil.copytree(finished, tmp_path / "run")
+    exports = []
+    for stage in ("export", "decoder", "export"):
+        arguments = (run,) if stage == "export" else ("--recipe", "joint-test", "--data", DATA, "--out", run)
+        code, _, err = train(stage, *arguments)
+        assert code == 0, err
+        if stage == "export":
+            exports.append(load_pretrained(run / "weights"))
+    before, after = (weights.model for weights in exports)
+    assert exports[1].about["steps"] == {"vae": 40, "decoder": 40, "dit": 40}
+    for name, tensor in before.state_dict().items():
+        same = torch.equal(tensor, after.state_dict()[name])
+        assert same == (not name.startswith("decoder.")), name
+    figures = {row["name"] for row in csv.DictReader((run / "decoder" / "log.csv").open())}
+    assert "molecule/position" in figures
+
+
 def test_speedrun_goes_from_data_to_weights_by_the_clock(tmp_path: Path) -> None:
     from adit.generate import Generator
 
@@ -71,6 +93,7 @@ def test_speedrun_goes_from_data_to_weights_by_the_clock(tmp_path: Path) -> None
     code, out, err = train(*command)
     assert code == 0, err
     assert f"weights in {run / 'weights'}" in out.replace("\n", "")
+    assert {path.name for path in run.iterdir()} == {"vae", "decoder", "dit", "weights"}
     first = (run / "weights" / "model.safetensors").read_bytes()
     assert Generator.from_pretrained(run / "weights", device="cpu").sample(2)
     code, out, err = train(*command)
@@ -101,6 +124,7 @@ def test_kill_and_resume_is_the_same_run(finished: Path, tmp_path: Path) -> None
         (["vae", "--recipe", "joint-test", "--data", "no-such-data"], "adit-data prepare"),
         (["dit", "--recipe", "joint-test", "--data", str(DATA), "--out", "no-such-run"], "holds no checkpoint"),
         (["export", "no-such-run"], "holds no checkpoint"),
+        (["speedrun", "--vae-share", "0.8", "--decoder-share", "0.3"], "leave no time for the Diffusion Transformer"),
         (["export", "no-such-run", "--sampling", "molecule=rk4:100:1"], "molecule=ancestral:100:1; got 'molecule=rk4"),
     ],
 )

@@ -88,13 +88,13 @@ def test_ancestral_sampling_has_the_right_distribution() -> None:
     def noise(x: torch.Tensor) -> torch.Tensor:
         return torch.randn(x.shape, generator=generator, dtype=x.dtype)
 
-    start = torch.randn(20_000, 1, 1, generator=generator, dtype=torch.float64)
+    start = torch.randn(5_000, 1, 1, generator=generator, dtype=torch.float64)
     spreads = []
-    for steps in (50, 200):
-        made = integrate(best, start, time_grid(steps), "ancestral", noise)
+    for steps in (2000, 8000):
+        made = integrate(best, start, [k / steps for k in range(steps + 1)], "ancestral", noise)
         assert abs(made.mean().item() - M) < 5 * S / math.sqrt(len(start))
         spreads.append(made.std().item())
-        if steps == 50:
+        if steps == 2000:
             link = torch.corrcoef(torch.stack([start.flatten(), made.flatten()]))[0, 1]
             assert abs(link) < 0.1, "the start is forgotten: fresh noise came in"
     assert abs(spreads[1] - S) < 0.35 * abs(spreads[0] - S) + 0.01
@@ -105,16 +105,16 @@ def test_ancestral_steps_keep_the_marginal() -> None:
     """One step from s to t with the true data in hand gives x_t of mean t x_1 and spread 1 - t."""
     generator = torch.Generator().manual_seed(0)
     data = torch.full((50_000, 1, 1), 0.7, dtype=torch.float64)
-    s, t = 0.3, 0.5
+    s, t = 0.48, 0.5
     x_s = s * data + (1 - s) * torch.randn(data.shape, generator=generator, dtype=torch.float64)
     made = integrate(
         lambda x, time: data, x_s, [s, t], "ancestral", lambda x: torch.randn(x.shape, generator=generator)
     )
     assert made.mean().item() == pytest.approx(t * 0.7, abs=0.01)
     assert made.std().item() == pytest.approx(1 - t, rel=0.02)
-    # x_s is x_t with more noise, x_s = (s / t) x_t + ...: given the data they correlate by s (1 - t) / (t (1 - s))
+    # DDPM's step would keep s (1 - t) / (t (1 - s)) of the noise in x_s; n times its noise power the n-th power
     link = torch.corrcoef(torch.stack([x_s.flatten(), made.flatten()]))[0, 1].item()
-    assert link == pytest.approx(s * (1 - t) / (t * (1 - s)), abs=0.015)
+    assert link == pytest.approx((s * (1 - t) / (t * (1 - s))) ** 20, abs=0.015)
 
 
 def test_fresh_noise_comes_from_the_given_source() -> None:
@@ -130,8 +130,14 @@ def test_fresh_noise_comes_from_the_given_source() -> None:
 
 
 def test_time_grid() -> None:
-    assert time_grid(1) == [0, 1] and time_grid(4) == [0, 0.25, 0.5, 0.75, 1]
-    assert all(time_grid(n)[-1] == 1.0 for n in range(1, 300))
+    middle = 1 / (1 + math.exp(-0.2))
+    assert time_grid(1) == [0, 1] and time_grid(2) == [0, pytest.approx(middle), 1]
+    for n in (3, 10, 100, 1000):
+        grid = time_grid(n)
+        assert (grid[0], grid[-1], len(grid)) == (0, 1, n + 1) and all(s < t for s, t in pairwise(grid))
+        inside = torch.logit(torch.tensor(grid[1:-1], dtype=torch.float64))
+        quantiles = torch.special.ndtri(torch.arange(1, n, dtype=torch.float64) / n)
+        torch.testing.assert_close(inside, 0.2 + 0.8 * quantiles, atol=1e-9, rtol=1e-9)
     with pytest.raises(InvalidInputError, match="`steps` must be at least 1; got 0"):
         time_grid(0)
 

@@ -16,7 +16,7 @@ from adit.models.losses import minimum_image
 from adit.models.vae import MASKED, VAE
 from adit.recipes import get_recipe
 from adit.train.dit import DiTLoss
-from adit.train.vae import VAELoss, corrupt
+from adit.train.vae import DecoderLoss, VAELoss, corrupt
 
 RECIPE = get_recipe("joint-test")
 
@@ -109,6 +109,29 @@ class Spy(torch.nn.Module):
 def vae() -> VAE:
     torch.manual_seed(0)
     return VAE(RECIPE.vae)
+
+
+def test_the_decoder_alone_learns_from_noised_latents_of_clean_systems(
+    batch: SystemBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    vae = VAE(RECIPE.vae)
+    vae.latent_std.fill_(2.0)
+    latents = vae.encode(batch)
+    loss = DecoderLoss(vae, replace(RECIPE.decoder_loss, latent_noise=0.2))
+    seen: list[torch.Tensor] = []
+    vae.decoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    monkeypatch.setattr("adit.train.vae.augment", lambda systems, generator: systems)
+    value, terms = loss(batch, torch.Generator().manual_seed(0))
+    value.mean().backward()
+    learns = {name for name, parameter in vae.named_parameters() if parameter.grad is not None}
+    assert learns == {name for name, _ in vae.named_parameters() if name.startswith("decoder.")}
+    assert "kl" not in terms
+    noise = ((seen[0] - vae.latent_mean) / vae.latent_std - latents).flatten(1).std(1)
+    assert 0.19 < noise.max() < 0.25 and noise.min() < 0.01, (
+        "of each system's own strength, up to a fifth of the spread"
+    )
+    assert torch.equal(vae.encode(batch), latents)
 
 
 def test_labels_say_what_a_system_is_and_are_dropped_at_times(batch: SystemBatch, vae: VAE) -> None:

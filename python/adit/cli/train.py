@@ -1,4 +1,4 @@
-"""adit-train: trains the autoencoder, then the Diffusion Transformer, then exports weights."""
+"""adit-train: trains the autoencoder, its decoder, and the Diffusion Transformer, then exports weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from adit.weights.store import SamplingDefaults
 
 app = typer.Typer(
-    help="Trains the autoencoder, then the Diffusion Transformer, then exports weights for adit-gen.",
+    help="Trains the autoencoder, its decoder and the Diffusion Transformer, then exports weights for adit-gen.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -31,6 +31,7 @@ DataOption = Annotated[
     list[str] | None, typer.Option(help="prepared data set, by name or folder; may be repeated; default: the recipe's")
 ]
 OutOption = Annotated[Path | None, typer.Option(help="folder of the run; default: runs/RECIPE")]
+VAEOption = Annotated[Path | None, typer.Option(help="folder of the trained autoencoder; default: OUT/vae")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="go on from the last checkpoint")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all")]
@@ -66,11 +67,36 @@ def vae(
 
 
 @app.command()
+def decoder(
+    recipe: RecipeOption = "joint-tiny",
+    data: DataOption = None,
+    out: OutOption = None,
+    vae: VAEOption = None,
+    resume: ResumeOption = False,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+    steps: StepsOption = None,
+    stop_at: StopOption = None,
+    tokens: TokensOption = None,
+    seed: SeedOption = None,
+    compile: CompileOption = None,
+    bf16: Bf16Option = None,
+) -> None:
+    """The decoder of OUT/vae alone, before or after stage 2: its latents stay. Writes OUT/decoder."""
+    chosen = _recipe(recipe, data, "decoder", steps, tokens, seed, compile, bf16)
+    from adit.train.stages import train_decoder
+
+    folder = out or Path("runs") / chosen.name
+    done = train_decoder(chosen, folder, vae or folder / "vae", _device(device, threads), resume, stop_at)
+    typer.echo(f"autoencoder with this decoder in {done}; `adit-train export {folder}` takes it")
+
+
+@app.command()
 def dit(
     recipe: RecipeOption = "joint-tiny",
     data: DataOption = None,
     out: OutOption = None,
-    vae: Annotated[Path | None, typer.Option(help="folder of the trained autoencoder; default: OUT/vae")] = None,
+    vae: VAEOption = None,
     resume: ResumeOption = False,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
@@ -83,17 +109,18 @@ def dit(
 ) -> None:
     """Stage 2: the Diffusion Transformer on the latents of OUT/vae. Writes OUT/dit."""
     chosen = _recipe(recipe, data, "dit", steps, tokens, seed, compile, bf16)
-    from adit.train.stages import train_dit
+    from adit.train.stages import best_vae, train_dit
 
     folder = out or Path("runs") / chosen.name
-    done = train_dit(chosen, folder, vae or folder / "vae", _device(device, threads), resume, stop_at)
+    done = train_dit(chosen, folder, vae or best_vae(folder), _device(device, threads), resume, stop_at)
     typer.echo(f"Diffusion Transformer in {done}; next: adit-train export {folder}")
 
 
 @app.command()
 def speedrun(
-    minutes: Annotated[float, typer.Option(min=0.05, help="for both stages")] = 25.0,
-    vae_share: Annotated[float, typer.Option(min=0.05, max=0.95, help="of the time, for the autoencoder")] = 0.25,
+    minutes: Annotated[float, typer.Option(min=0.05, help="for all stages")] = 25.0,
+    vae_share: Annotated[float, typer.Option(min=0.05, max=0.9, help="of the time, for the autoencoder")] = 0.2,
+    decoder_share: Annotated[float, typer.Option(min=0, max=0.9, help="of the time, for its decoder alone")] = 0.1,
     recipe: RecipeOption = "joint-gpu",
     data: DataOption = None,
     out: OutOption = None,
@@ -103,33 +130,38 @@ def speedrun(
     seed: SeedOption = None,
     compile: CompileOption = None,
 ) -> None:
-    """Both stages and the export by the clock: the learning rate ends with the minutes."""
+    """All stages and the export by the clock: the learning rates end with the minutes."""
+    if vae_share + decoder_share >= 1:
+        raise InvalidInputError(
+            f"--vae-share {vae_share} and --decoder-share {decoder_share} leave no time for the Diffusion Transformer"
+        )
     chosen = _recipe(recipe, data, "vae", None, None, seed, compile, None)
-    from adit.train.stages import speedrun as run_both
+    from adit.train.stages import speedrun as run_all
     from adit.train.stages import with_overrides
 
-    chosen = with_overrides(chosen, "dit", seed=seed, compile=compile)
-    weights = run_both(chosen, out or Path("runs") / chosen.name, _device(device, threads), minutes, vae_share, resume)
+    for stage in ("decoder", "dit"):
+        chosen = with_overrides(chosen, stage, seed=seed, compile=compile)
+    folder, on = out or Path("runs") / chosen.name, _device(device, threads)
+    weights = run_all(chosen, folder, on, minutes, vae_share, decoder_share, resume)
     typer.echo(f"weights in {weights}; try: adit-gen --weights {weights}")
 
 
 @app.command()
 def export(
-    run_folder: Annotated[Path, typer.Argument(help="folder of a run that holds vae/ and dit/")],
+    run_folder: Annotated[Path, typer.Argument(help="folder of a run that holds vae/ or decoder/, and dit/")],
     out: Annotated[Path | None, typer.Option(help="folder to write; default: RUN/weights")] = None,
     name: Annotated[str | None, typer.Option(help="name of the weights; default: the run's")] = None,
     sampling: Annotated[
         list[str] | None,
         typer.Option(metavar="KIND=SOLVER:STEPS:CFG", help="settings to ship, e.g. molecule=ancestral:100:1"),
     ] = None,
-    decoder: Annotated[Path | None, typer.Option(help="VAE run with the same encoder, whose decoder to take")] = None,
 ) -> None:
     """Writes the averaged weights in half precision, for `adit-gen --weights FOLDER`."""
     from adit.train.stages import export as export_weights
 
     defaults = dict(map(_sampling, sampling or []))
     target = out or run_folder / "weights"
-    export_weights(run_folder, target, name or run_folder.name, defaults, decoder)
+    export_weights(run_folder, target, name or run_folder.name, defaults)
     size = (target / "model.safetensors").stat().st_size / 2**20
     typer.echo(f"{target}: {size:.1f} MiB; try: adit-gen --weights {target}")
 

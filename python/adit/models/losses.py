@@ -97,6 +97,6 @@ def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 def total_loss(terms: dict[str, Tensor], weights: VAELossConfig) -> Tensor:
-    """(B,) the weighted sum."""
+    """(B,) the weighted sum of the terms that have a weight."""
     names = ("type", "position", "distance", "fractional", "length", "angle", "kl")
-    return torch.stack([getattr(weights, name) * terms[name] for name in names]).sum(0)
+    return torch.stack([getattr(weights, name) * terms[name] for name in names if name in terms]).sum(0)

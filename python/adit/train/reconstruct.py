@@ -37,14 +37,14 @@ def read_vae(checkpoint: Path, device: torch.device) -> VAE:
 
 
 def find_vae(folder: Path) -> Path:
-    """The last checkpoint of an autoencoder: in a folder of a run, of its VAE, or of the checkpoint itself.
+    """The last checkpoint of an autoencoder: in a folder of a run, of a stage, or of the checkpoint itself.
 
     Raises:
         CheckpointError: there is none.
     """
     if (folder / "state.json").is_file():
         return folder
-    for place in (folder / "vae", folder):
+    for place in (folder / "decoder", folder / "vae", folder):
         if found := list_checkpoints(place):
             return found[-1]
     weights = " (weights for generation have no encoder)" if (folder / "config.json").is_file() else ""

@@ -1,4 +1,4 @@
-"""The two stages of a recipe, from data to checkpoints, and the export to weights for generation."""
+"""The stages of a recipe, from data to checkpoints, and the export to weights for generation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from adit.train.dit import DiTLoss
 from adit.train.loop import Trainer, compile_blocks
 from adit.train.meter import Budget
 from adit.train.reconstruct import read_vae
-from adit.train.vae import VAELoss
+from adit.train.vae import DecoderLoss, VAELoss
 from adit.train.validate import (
     atom_counts,
     held_out_loss,
@@ -34,6 +34,9 @@ from adit.train.validate import (
     sample_figures,
 )
 from adit.weights.store import GenerationModel, Pretrained, SamplingDefaults, save_pretrained
+
+STAGES = ("vae", "decoder", "dit")
+"""Folders of a run."""
 
 
 def train_vae(
@@ -60,6 +63,37 @@ def train_vae(
     )
     trainer.run(resume, stop_at)
     return folder / "vae"
+
+
+def train_decoder(
+    recipe: Recipe, folder: Path, vae_folder: Path, device: torch.device, resume: bool = False,
+    stop_at: int | None = None, budget: Budget | None = None,
+) -> Path:  # fmt: skip
+    """The decoder of the averaged autoencoder in `vae_folder` alone. Returns `folder/decoder`.
+
+    Its checkpoints are of the whole autoencoder; the latents stay as they were, so it can be trained before the
+    second stage or after it.
+    """
+    data = load_all(recipe.data)
+    train, held_out = data.split("train"), data.split("val")
+    vae = load_vae(vae_folder, device)
+    vae.latent_mean[:], vae.latent_std[:] = latent_statistics(vae, train)
+    recipe = replace(recipe, vae=vae.config)
+    trainer = Trainer(
+        model=vae,
+        loss=DecoderLoss(vae, recipe.decoder_loss),
+        data=train,
+        config=recipe.decoder_train,
+        folder=_run_folder(folder / "decoder", resume),
+        header=_header("vae", recipe),
+        validate=(lambda _: reconstruction_figures(vae, held_out, recipe.decoder_train.validation_samples))
+        if len(held_out) and can_validate()
+        else None,
+        device=device,
+        budget=budget,
+    )
+    trainer.run(resume, stop_at)
+    return folder / "decoder"
 
 
 def train_dit(
@@ -108,19 +142,28 @@ def train_dit(
 
 
 def speedrun(
-    recipe: Recipe, folder: Path, device: torch.device, minutes: float, vae_share: float, resume: bool = False,
-    clock: Callable[[], float] = time.monotonic, marks: tuple[float, ...] = (),
+    recipe: Recipe, folder: Path, device: torch.device, minutes: float, vae_share: float, decoder_share: float,
+    resume: bool = False, clock: Callable[[], float] = time.monotonic, marks: tuple[float, ...] = (),
 ) -> Path:  # fmt: skip
-    """Both stages in `minutes` of `clock`, of which `vae_share` for the autoencoder. Returns the weights' folder.
+    """All stages in `minutes` of `clock`. Returns the weights' folder.
 
     A run that was cut off goes on with `resume`: what its stages spent counts, a stage that is done is not repeated.
-    `marks` as in `Budget`, of the second stage.
+
+    Args:
+        vae_share: of the minutes, for the autoencoder.
+        decoder_share: for its decoder alone; 0 leaves that stage out.
+        marks: as in `Budget`, of the second stage.
     """
-    first = Budget(60 * minutes * vae_share, clock, (1.0,) if marks else ())
-    if not (resume and _finished(folder / "vae")):
-        train_vae(recipe, folder, device, resume, budget=first)
-    second = Budget(60 * minutes - _spent(folder / "vae"), clock, marks)
-    train_dit(recipe, folder, folder / "vae", device, resume, budget=second)
+    left, vae = 60 * minutes, folder / "vae"
+    if not (resume and _finished(vae)):
+        train_vae(recipe, folder, device, resume, budget=Budget(left * vae_share, clock, (1.0,) if marks else ()))
+    left -= _spent(vae)
+    if decoder_share > 0:
+        decoder = folder / "decoder"
+        if not (resume and _finished(decoder)):
+            train_decoder(recipe, folder, vae, device, resume, budget=Budget(60 * minutes * decoder_share, clock))
+        left -= _spent(decoder)
+    train_dit(recipe, folder, best_vae(folder), device, resume, budget=Budget(left, clock, marks))
     export(folder, folder / "weights", recipe.name, {})
     return folder / "weights"
 
@@ -144,20 +187,17 @@ def can_validate() -> bool:
     return not missing
 
 
-def export(
-    run: Path, out: Path, name: str, defaults: Mapping[str, SamplingDefaults], decoder_run: Path | None = None
-) -> Pretrained:
+def export(run: Path, out: Path, name: str, defaults: Mapping[str, SamplingDefaults]) -> Pretrained:
     """Averaged weights of the last checkpoints under `run` to a weights folder `out`.
 
     Args:
-        run: holds `vae/` and `dit/`.
+        run: holds `vae/` (or `decoder/`, which is taken where it is there) and `dit/`.
         out: gets `model.safetensors` and `config.json`.
         name: of the weights.
         defaults: sampling settings to ship, for each kind of system; a kind left out gets those of `SamplingDefaults`.
-        decoder_run: another VAE run with the same encoder, whose decoder is taken.
     """
     device = torch.device("cpu")
-    vae = load_vae(run / "vae", device)
+    vae = load_vae(best_vae(run), device)
     checkpoint = _last(run / "dit")
     state = read_state(checkpoint)
     recipe = recipe_from_state(state)
@@ -165,9 +205,10 @@ def export(
     vae.latent_mean[:], vae.latent_std[:] = latent_statistics(vae, train)
     dit = DiT(recipe.dit)
     load_tensors(checkpoint / "ema.safetensors", dit)
-    if decoder_run is not None:
-        vae.decoder = load_vae(decoder_run, device).decoder
-    about = {"recipe": state["recipe"], "steps": {"vae": read_state(_last(run / "vae"))["step"], "dit": state["step"]}}
+    about = {
+        "recipe": state["recipe"],
+        "steps": {stage: read_state(_last(run / stage))["step"] for stage in STAGES if list_checkpoints(run / stage)},
+    }
     weights = bundle(name, vae, dit, atom_counts(train), about, defaults)
     save_pretrained(out, weights, vae.config, dit.config)
     return weights
@@ -183,6 +224,11 @@ def bundle(
     model.latent_mean, model.latent_std = vae.latent_mean, vae.latent_std
     settings = {kind: SamplingDefaults() for kind in counts} | dict(defaults or {})
     return Pretrained(name=name, model=model, defaults=settings, atom_counts=counts, about=about)
+
+
+def best_vae(run: Path) -> Path:
+    """`run/decoder` where that stage was trained, else `run/vae`."""
+    return run / "decoder" if list_checkpoints(run / "decoder") else run / "vae"
 
 
 def load_vae(folder: Path, device: torch.device) -> VAE:

@@ -1,4 +1,4 @@
-"""Stage 1: the autoencoder."""
+"""Stage 1: the autoencoder; and its decoder once more, in the latent space that it has."""
 
 from __future__ import annotations
 
@@ -51,6 +51,31 @@ class VAELoss:
         self.vae.latent_mean.lerp_(flat.mean(0), _STATISTICS_MOMENTUM)
         spread = (flat - self.vae.latent_mean).square().mean(0).sqrt()
         self.vae.latent_std.lerp_(spread, _STATISTICS_MOMENTUM)
+
+
+class DecoderLoss:
+    """The decoder's objective on a batch, the encoder frozen.
+
+    Latents of clean systems, as the diffusion model learns them, get Gaussian noise of up to `latent_noise` of
+    their spread, drawn for each system. The latents stay what they are, so do models that were trained on them.
+    """
+
+    def __init__(self, vae: VAE, config: VAELossConfig) -> None:
+        self.vae, self.config = vae, config
+        vae.requires_grad_(False)
+        vae.decoder.requires_grad_(True)
+
+    def __call__(self, batch: SystemBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        clean = augment(batch, generator)
+        with torch.no_grad():
+            latents = self.vae.encode(clean)
+        strength = self.config.latent_noise * torch.rand(
+            batch.n_systems, 1, 1, generator=generator, device=latents.device
+        )
+        decoded = self.vae.decode(latents + strength * _normal(latents, generator), batch.periodic)
+        with torch.autocast(latents.device.type, enabled=False):
+            terms = reconstruction_terms(decoded, clean)
+        return total_loss(terms, self.config), terms
 
 
 def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
