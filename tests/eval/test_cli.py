@@ -16,7 +16,7 @@ from adit.eval.results import Evaluation
 
 DATA = Path(__file__).parent / "data"
 HULL = DATA / "hull.csv"
-CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "joint-tiny" / "vae"
+CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "joint-tiny" / "decoder"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(adit.__file__).parents[1])}
 
 

@@ -26,7 +26,7 @@ from adit.eval.strain import mmff_strain, xtb_strain
 from adit.system import AtomicSystem
 from adit.train.reconstruct import find_vae, read_vae, rebuild
 
-CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "joint-tiny" / "vae"
+CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "joint-tiny" / "decoder"
 
 
 def quick(systems: Sequence[object], stages: Sequence[Stage] = (), **options: object) -> Evaluation:
