@@ -10,6 +10,10 @@ mod bins;
 mod brute;
 mod columns;
 mod half;
+mod images;
+mod list;
+mod look;
+mod rows;
 mod scene;
 
 pub use batch::{Batch, FoundBatch, MAX_BATCH, find_batch, neighbor_list_batch};
@@ -19,7 +23,7 @@ use std::cell::RefCell;
 
 use crate::cell::{Matrix, Vec3};
 use crate::error::{Error, Result};
-use half::Half;
+use list::List;
 use scene::Scene;
 
 /// More pairs of one system than this are refused: 4 GB of output.
@@ -69,29 +73,30 @@ pub fn neighbor_list(positions: &[Vec3], cell: &Matrix, periodic: [bool; 3], sea
 }
 
 /// What [`neighbor_list`] found, not yet written down.
-pub struct Found(Half);
+pub struct Found(Work);
 
 impl Found {
     #[must_use]
     pub fn count(&self) -> usize {
-        self.0.count()
+        self.0.1.count()
     }
 
     /// Fills the columns, which have [`Found::count`] places each.
     pub fn write(self, columns: Columns) {
-        self.0.write(0, columns);
-        if self.0.capacity() <= KEPT {
-            SPARE.with_borrow_mut(|(_, half)| *half = self.0);
+        let work = self.0;
+        work.1.write(0, columns);
+        if work.0.capacity() + work.1.capacity() <= KEPT {
+            SPARE.set(work);
         }
     }
 }
 
-/// Memory for no more pairs than this is kept: 6 MB a thread.
-const KEPT: usize = 1 << 17;
+/// No more bytes of memory than this are kept by a thread.
+const KEPT: usize = 8 << 20;
 
 thread_local! {
     /// Memory for the next call: fresh pages cost more than what is computed in them.
-    static SPARE: RefCell<(Seeker, Half)> = RefCell::default();
+    static SPARE: RefCell<Work> = RefCell::default();
 }
 
 /// The first half of [`neighbor_list`], for callers who bring the memory for its columns.
@@ -100,13 +105,11 @@ thread_local! {
 /// As there.
 pub fn find(positions: &[Vec3], cell: &Matrix, periodic: [bool; 3], search: &Search) -> Result<Found> {
     check_cutoff(search.cutoff)?;
-    SPARE.with_borrow_mut(|(seeker, spare)| {
-        let mut half = std::mem::take(spare);
-        half.set(search);
-        seeker.append(positions, cell, periodic, search, &mut half)?;
-        columns::check_room(half.count(), MAX_PAIRS)?;
-        Ok(Found(half))
-    })
+    let (mut seeker, mut list) = SPARE.take();
+    list.set(search);
+    seeker.append(positions, cell, periodic, search, &mut list)?;
+    columns::check_room(list.count(), MAX_PAIRS)?;
+    Ok(Found((seeker, list)))
 }
 
 /// Its square must be a normal number.
@@ -121,6 +124,9 @@ fn check_cutoff(cutoff: f64) -> Result<()> {
 fn too_large(what: &'static str, got: f64, limit: usize) -> Error {
     Error::TooLarge { what, got: format!("about {got:.1e}"), limit, remedy: "Use a smaller cutoff or split the system" }
 }
+
+/// What a thread works with.
+type Work = (Seeker, List);
 
 /// The working memory of both algorithms, kept from system to system.
 #[derive(Default)]
@@ -138,16 +144,27 @@ impl Seeker {
         cell: &Matrix,
         periodic: [bool; 3],
         search: &Search,
-        half: &mut Half,
+        list: &mut List,
     ) -> Result<()> {
         self.scene.set(positions, cell, periodic, search.cutoff)?;
-        half.begin(positions.len())?;
         let few = if periodic == [false; 3] { BRUTE_LIMIT_WITHOUT_IMAGES } else { BRUTE_LIMIT };
         let brute = match search.algorithm {
             Algorithm::Auto => positions.len() <= few,
             Algorithm::Brute => true,
             Algorithm::Cells => false,
         };
-        if brute { self.brute.search(&self.scene, half) } else { self.bins.search(&self.scene, half) }
+        if brute {
+            list.begin_half(positions.len());
+            list.half.begin(positions.len())?;
+            self.brute.search(&self.scene, &mut list.half)
+        } else {
+            list.begin_rows();
+            self.bins.search(&self.scene, &mut list.rows)
+        }
+    }
+
+    /// Bytes of memory, about.
+    fn capacity(&self) -> usize {
+        80 * self.scene.points.capacity() + self.bins.capacity()
     }
 }

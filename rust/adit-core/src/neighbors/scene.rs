@@ -99,16 +99,20 @@ impl Scene {
     #[inline]
     pub fn shift(&self, i: usize, j: usize, image: [i64; 3]) -> [i64; 3] {
         let (from, to) = (&self.turns[i], &self.turns[j]);
-        let sum: [i64; 3] = std::array::from_fn(|k| image[k] + from[k] - to[k]);
-        if self.as_given { sum } else { original(&self.frame, sum) }
+        self.original(std::array::from_fn(|k| image[k] + from[k] - to[k]))
+    }
+
+    /// Steps of the frame in units of the cell as given; they saturate.
+    #[inline]
+    pub fn original(&self, steps: [i64; 3]) -> [i64; 3] {
+        if self.as_given { steps } else { original(&self.frame, steps) }
     }
 }
 
-/// Shift in units of the cell as given, from one in units of the frame.
 #[cold]
-fn original(frame: &Frame, shift: [i64; 3]) -> [i64; 3] {
+fn original(frame: &Frame, steps: [i64; 3]) -> [i64; 3] {
     let mut sum = [0_i64; 3];
-    for (s, row) in shift.iter().zip(&frame.transform) {
+    for (s, row) in steps.iter().zip(&frame.transform) {
         for (total, entry) in sum.iter_mut().zip(row) {
             *total = total.saturating_add(s.saturating_mul(*entry));
         }
