@@ -3,11 +3,13 @@
 //! Two algorithms, one result, bit for bit. Both work on the same [`Scene`]: atoms moved into a
 //! Minkowski-reduced cell. A pair is judged there, by (q - p) + T with T the lattice vector
 //! between the images, in this order of operations; so (i, j, S) and (j, i, -S) are exact mirror
-//! images. Only one of the two is sought (see [`half`]); the other is written down as its mirror.
+//! images. [`brute`] seeks only one of the two, and the other is written down as its mirror (see
+//! [`half`]); [`cells`] finds whole rows, and computes their columns as they are written (see [`rows`]).
 
 mod batch;
 mod bins;
 mod brute;
+mod cells;
 mod columns;
 mod half;
 mod images;
@@ -34,12 +36,12 @@ pub const MAX_IMAGES: usize = 1 << 26;
 pub const MAX_COORDINATE: f64 = 1e9;
 /// Up to this many atoms "auto" takes brute force: measured. Images multiply the pairs of few atoms,
 /// and brute force tries none in vain.
-const BRUTE_LIMIT: usize = 24;
+const BRUTE_LIMIT: usize = 8;
 const BRUTE_LIMIT_WITHOUT_IMAGES: usize = 12;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Algorithm {
-    /// Brute force up to 24 atoms (12 where nothing is periodic), cell lists beyond.
+    /// Brute force up to 8 atoms (12 where nothing is periodic), cell lists beyond.
     Auto,
     /// All pairs, and for each exactly the images within the cutoff.
     Brute,
@@ -133,7 +135,7 @@ type Work = (Seeker, List);
 struct Seeker {
     scene: Scene,
     brute: brute::Brute,
-    bins: bins::Bins,
+    cells: cells::Cells,
 }
 
 impl Seeker {
@@ -159,12 +161,12 @@ impl Seeker {
             self.brute.search(&self.scene, &mut list.half)
         } else {
             list.begin_rows();
-            self.bins.search(&self.scene, &mut list.rows)
+            self.cells.search(&self.scene, &mut list.rows)
         }
     }
 
     /// Bytes of memory, about.
     fn capacity(&self) -> usize {
-        80 * self.scene.points.capacity() + self.bins.capacity()
+        80 * self.scene.points.capacity() + self.cells.capacity()
     }
 }

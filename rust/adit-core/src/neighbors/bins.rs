@@ -1,60 +1,48 @@
-//! Cell lists: atoms and their images sorted into bins, neighbours sought in the bins around.
+//! Atoms and their images, sorted into bins.
 
-use multiversion::multiversion;
-use multiversion::target::match_target;
-
-use super::images::Images;
-use super::look::{self, Block, EMPTY, LANES, RANKS, Seen, Sight};
-use super::rows::{Packing, Rows};
-use super::scene::Scene;
+use super::images::{Images, Packing};
+use super::look::{Block, EMPTY, LANES};
+use super::scene::{Scene, largest};
+use super::too_large;
 use crate::cell::{self, Vec3, ceil, floor};
 use crate::error::Result;
 
+/// More atoms and images than this: each atom has more neighbours than may be.
+const MAX_POINTS: usize = 1 << 28;
 /// By how much single precision may be off, relative to the coordinates.
 const SINGLE: f64 = 1e-6;
 /// Where coordinates are larger than this, in units of the reach, single precision is of no use.
 const COARSE: f64 = 1e9;
 /// Bins along the last axis are so many times narrower than the cutoff: they cost little there.
-const FINE: f64 = 6.0;
+const FINE: f64 = 4.0;
 /// From so many atoms in a cube of one cutoff on, bins of half a cutoff pay for their overhead.
 const DENSE: f64 = 40.0;
-/// Longer rows are sorted by comparing two keys at a time.
-const RANKED: usize = 96;
 
-/// Atoms and images in bins, a column of bins along the last axis after the other.
+/// A column of bins along the last axis after the other.
 #[derive(Default)]
 pub struct Bins {
-    images: Images,
-    packing: Packing,
-    counts: [usize; 3],
+    pub images: Images,
+    pub packing: Packing,
+    pub counts: [usize; 3],
     /// By how many bins neighbours can be apart, by axis.
     apart: [usize; 3],
     /// Bin b owns the places from `starts[b]` up to `starts[b + 1]`. Each column begins a block, and
     /// the places before that are empty.
-    starts: Vec<u32>,
+    pub starts: Vec<u32>,
     /// Places, [`LANES`] in each.
-    blocks: Vec<Block>,
-    far: f32,
-    sure: f32,
-    /// Atoms and images in the order of the atoms.
+    pub blocks: Vec<Block>,
+    /// Squared distances beyond and up to which a first look is sure: see [`Sight`].
+    pub far: f32,
+    pub sure: f32,
+    /// Atoms and images, not yet sorted.
     points: Vec<Point>,
-    row: Row,
 }
 
 struct Point {
     bin: u32,
     key: i32,
+    /// Position, in units of the reach.
     at: [f32; 3],
-}
-
-/// What was found around one atom.
-#[derive(Default)]
-struct Row {
-    /// Blocks to look at.
-    blocks: Vec<u32>,
-    /// Keys within sight, in no order; then some more, to be written over.
-    hits: Vec<i32>,
-    sorted: Vec<i32>,
 }
 
 /// The bins along one axis, of fractional coordinates.
@@ -78,70 +66,54 @@ impl Bins {
         4 * self.starts.capacity() + 128 * self.blocks.capacity() + 20 * self.points.capacity()
     }
 
-    /// Adds the pairs of the scene.
-    pub fn search(&mut self, scene: &Scene, rows: &mut Rows) -> Result<()> {
+    /// Sorts the atoms of the scene into bins.
+    pub fn set(&mut self, scene: &Scene) -> Result<()> {
         let reach = scene.frame.heights.map(|height| scene.reach / height);
         self.images.set(scene, reach);
-        self.packing = Packing::new(scene.points.len(), &self.images)?;
-        rows.begin(scene, self.images.all(), self.packing)?;
-        if scene.points.is_empty() {
-            return Ok(());
-        }
-        self.set(scene, reach);
-        let mut row = std::mem::take(&mut self.row);
-        let found = seek_fast(self, scene, &mut row, rows);
-        self.row = row;
-        found?;
-        rows.check(scene, self.images.all())
+        self.packing = Packing::of(scene.points.len(), self.images.all().len())?;
+        let axes = self.divide(scene, reach)?;
+        let unit = self.set_sight(scene);
+        self.spread(scene, &axes, unit);
+        self.sort();
+        Ok(())
     }
 
-    fn set(&mut self, scene: &Scene, reach: Vec3) {
+    /// Chooses the bins: over the cell and what is within reach of it, or over the atoms.
+    fn divide(&mut self, scene: &Scene, reach: Vec3) -> Result<[Axis; 3]> {
         let frame = &scene.frame;
         let (mut lows, mut highs) = (reach.map(|r| -r), reach.map(|r| 1.0 + r));
         for k in (0..3).filter(|&k| !frame.periodic[k]) {
             let along = scene.points.iter().map(|p| cell::dot(&frame.dual[k], p));
             (lows[k], highs[k]) = along.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), x| (l.min(x), h.max(x)));
         }
-        let extents = std::array::from_fn(|k| (highs[k] - lows[k]) / reach[k]);
         let images: f64 = (0..3).filter(|&k| frame.periodic[k]).map(|k| 1.0 + 2.0 * reach[k]).product();
-        self.counts = counts(extents, scene.points.len() as f64 * images);
+        let points = scene.points.len() as f64 * images;
+        self.points.clear();
+        if points > MAX_POINTS as f64 || self.points.try_reserve(points as usize).is_err() {
+            return Err(too_large("atoms and images", points, MAX_POINTS));
+        }
+        let extents = std::array::from_fn(|k| (highs[k] - lows[k]) / reach[k]);
+        self.counts = counts(extents, points);
         self.apart = std::array::from_fn(|k| {
             let bins = ceil(self.counts[k] as f64 / extents[k].max(f64::MIN_POSITIVE)) as usize;
             bins.clamp(1, self.counts[k])
         });
-        let axes = std::array::from_fn(|k| {
+        Ok(std::array::from_fn(|k| {
             let (low, high, count) = (lows[k], highs[k], self.counts[k]);
             Axis { low, high, count, scale: count as f64 / (high - low).max(f64::MIN_POSITIVE) }
-        });
-        self.spread(scene, &axes);
-        self.sort();
+        }))
     }
 
     /// Lists the atoms and all their images that can be neighbours of others.
-    fn spread(&mut self, scene: &Scene, axes: &[Axis; 3]) {
-        let (frame, images) = (&scene.frame, self.images.all());
-        let origin = scene.points[0];
-        let largest = |vectors: &mut dyn Iterator<Item = Vec3>| {
-            vectors.fold(0.0_f64, |largest, v| v.iter().fold(largest, |largest, x| largest.max(x.abs())))
-        };
-        let largest = largest(&mut scene.points.iter().map(|p| cell::sub(p, &origin)))
-            + largest(&mut images.iter().map(|image| image.vector));
-        let mut unit = 1.0 / scene.reach;
-        let error = SINGLE * (2.0 * largest * unit + 1.0);
-        self.far = ((1.0 + error).powi(2) * (1.0 + SINGLE)) as f32;
-        let sure = scene.limit.sqrt() * unit - error;
-        self.sure = if sure > 0.0 { (sure.powi(2) * (1.0 - SINGLE)) as f32 } else { -1.0 };
-        if largest * unit > COARSE {
-            (unit, self.far, self.sure) = (0.0, 1.0, -1.0);
-        }
-        self.points.clear();
-        let most = self.images.most();
+    fn spread(&mut self, scene: &Scene, axes: &[Axis; 3], unit: f64) {
+        let (origin, most, images) = (scene.origin(), self.images.most(), self.images.all());
         for (atom, p) in scene.points.iter().enumerate() {
-            let part: Vec3 = std::array::from_fn(|k| cell::dot(&frame.dual[k], p));
+            let part: Vec3 = std::array::from_fn(|k| cell::dot(&scene.frame.dual[k], p));
             let steps: [_; 3] = std::array::from_fn(|k| {
                 let (from, to) = (ceil(axes[k].low - part[k]), floor(axes[k].high - part[k]) as i64);
-                if frame.periodic[k] { from.max(-most[k])..=to.min(most[k]) } else { 0..=0 }
+                if scene.frame.periodic[k] { from.max(-most[k])..=to.min(most[k]) } else { 0..=0 }
             });
+            let p = cell::sub(p, &origin);
             for x in steps[0].clone() {
                 let bin = axes[0].bin(part[0] + x as f64) * axes[1].count;
                 for y in steps[1].clone() {
@@ -149,13 +121,30 @@ impl Bins {
                     for z in steps[2].clone() {
                         let bin = (bin + axes[2].bin(part[2] + z as f64)) as u32;
                         let image = self.images.number([x, y, z]);
-                        let at = cell::plus(&cell::sub(p, &origin), 1.0, &images[image].vector);
-                        let at = at.map(|x| (x * unit) as f32);
+                        let at = cell::plus(&p, 1.0, &images[image].vector).map(|x| (x * unit) as f32);
                         self.points.push(Point { bin, key: self.packing.key(atom, image), at });
                     }
                 }
             }
         }
+    }
+
+    /// Sets how far the first look is sure. Returns the factor to its units.
+    fn set_sight(&mut self, scene: &Scene) -> f64 {
+        let unit = 1.0 / scene.reach;
+        let origin = scene.origin();
+        let largest = largest(scene.points.iter().map(|p| cell::sub(p, &origin)))
+            + largest(self.images.all().iter().map(|image| image.vector));
+        if largest * unit > COARSE {
+            // All at one place, and none of it sure.
+            (self.far, self.sure) = (1.0, -1.0);
+            return 0.0;
+        }
+        let error = SINGLE * (2.0 * largest * unit + 1.0);
+        self.far = ((1.0 + error).powi(2) * (1.0 + SINGLE)) as f32;
+        let sure = scene.limit.sqrt() * unit - error;
+        self.sure = if sure > 0.0 { (sure.powi(2) * (1.0 - SINGLE)) as f32 } else { -1.0 };
+        unit
     }
 
     /// Counting sort.
@@ -166,7 +155,7 @@ impl Bins {
         for point in &self.points {
             self.starts[point.bin as usize] += 1;
         }
-        let mut sum = 0_u32;
+        let mut sum = 0;
         for column in self.starts[..bins].chunks_mut(self.counts[2]) {
             for start in column {
                 sum += *start;
@@ -189,129 +178,26 @@ impl Bins {
         }
     }
 
-    fn flat(&self, x: usize, y: usize, z: usize) -> usize {
+    pub fn flat(&self, [x, y, z]: [usize; 3]) -> usize {
         (x * self.counts[1] + y) * self.counts[2] + z
     }
 
     /// Lists the blocks around a bin.
-    #[inline(always)]
-    fn around(&self, bin: [usize; 3], blocks: &mut Vec<u32>) {
+    #[inline]
+    pub fn around(&self, bin: [usize; 3], blocks: &mut Vec<u32>) {
         let [xs, ys, zs] =
             [0, 1, 2].map(|k| bin[k].saturating_sub(self.apart[k])..(bin[k] + self.apart[k] + 1).min(self.counts[k]));
-        blocks.clear();
         for x in xs {
             for y in ys.clone() {
-                let first = self.starts[self.flat(x, y, zs.start)] / LANES as u32;
-                let end = self.starts[self.flat(x, y, zs.end)].div_ceil(LANES as u32);
-                // Mostly fewer than four, without a branch: what is too many is cut off.
+                let first = self.starts[self.flat([x, y, zs.start])] / LANES as u32;
+                let end = self.starts[self.flat([x, y, zs.end])].div_ceil(LANES as u32);
+                // Mostly up to four, without a loop: what is too many is cut off.
                 blocks.extend_from_slice(&[first, first + 1, first + 2, first + 3]);
                 if end - first <= 4 {
                     blocks.truncate(blocks.len() - 4 + (end - first) as usize);
                 } else {
                     blocks.extend(first + 4..end);
                 }
-            }
-        }
-    }
-}
-
-/// As [`seek`], with the best instructions that the processor has.
-#[multiversion(targets("x86_64+avx2+bmi1+bmi2+lzcnt+popcnt"))]
-fn seek_fast(bins: &Bins, scene: &Scene, row: &mut Row, rows: &mut Rows) -> Result<()> {
-    match_target! {
-        "x86_64+avx2+bmi1+bmi2+lzcnt+popcnt" => seek(
-            bins, scene, row, rows,
-            |block, sight| look::avx2::look(block, sight),
-            |keys, of| look::avx2::rank(keys, of),
-        ),
-        _ => seek(bins, scene, row, rows, look::look, look::rank),
-    }
-}
-
-/// Finds the pairs of all atoms, bin by bin.
-#[inline(always)]
-fn seek(
-    bins: &Bins,
-    scene: &Scene,
-    row: &mut Row,
-    rows: &mut Rows,
-    look: impl Fn(&Block, &Sight) -> Seen,
-    rank: impl Fn(&[i32], &[i32; RANKS]) -> [i32; RANKS],
-) -> Result<()> {
-    for x in 0..bins.counts[0] {
-        for y in 0..bins.counts[1] {
-            for z in 0..bins.counts[2] {
-                let bin = bins.flat(x, y, z);
-                let places = bins.starts[bin] as usize..bins.starts[bin + 1] as usize;
-                row.blocks.clear();
-                for place in places {
-                    let (block, lane) = (&bins.blocks[place / LANES], place % LANES);
-                    let own = block.keys[lane];
-                    if !bins.packing.is_own(own) {
-                        continue;
-                    }
-                    if row.blocks.is_empty() {
-                        bins.around([x, y, z], &mut row.blocks);
-                        row.hits.resize((row.blocks.len() + 3) * LANES, 0);
-                    }
-                    let from = block.points.map(|component| component[lane]);
-                    let sight = Sight { from, far: bins.far, sure: bins.sure };
-                    let (mut count, mut doubt) = (0, 0);
-                    for &k in &row.blocks {
-                        let seen = look(&bins.blocks[k as usize], &sight);
-                        row.hits[count..count + LANES].copy_from_slice(&seen.keys);
-                        count += seen.count;
-                        doubt |= seen.doubt;
-                    }
-                    let atom = bins.packing.atom(own);
-                    if doubt != 0 {
-                        count = bins.confirm(scene, atom, &mut row.hits[..count]);
-                    }
-                    row.sort(count, &rank);
-                    rows.push(atom, &row.sorted[..count])?;
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-impl Bins {
-    /// Brings those that are within the cutoff to the front, and returns how many.
-    #[cold]
-    fn confirm(&self, scene: &Scene, i: usize, hits: &mut [i32]) -> usize {
-        let mut count = 0;
-        for place in 0..hits.len() {
-            let key = hits[place];
-            let (j, image) = (self.packing.atom(key), &self.images.all()[self.packing.image(key)]);
-            let vector = cell::plus(&cell::sub(&scene.points[j], &scene.points[i]), 1.0, &image.vector);
-            if cell::dot(&vector, &vector) < scene.limit {
-                hits[count] = key;
-                count += 1;
-            }
-        }
-        count
-    }
-}
-
-impl Row {
-    /// Sorts the hits up to `count`; there is room for a block more.
-    #[inline(always)]
-    fn sort(&mut self, count: usize, rank: impl Fn(&[i32], &[i32; RANKS]) -> [i32; RANKS]) {
-        if count > RANKED {
-            self.sorted.clear();
-            self.sorted.extend_from_slice(&self.hits[..count]);
-            self.sorted.sort_unstable();
-            return;
-        }
-        self.hits[count..count + RANKS].fill(i32::MAX);
-        // The last place is for those.
-        self.sorted.resize(RANKED.max(count) + 1, 0);
-        let (keys, _) = self.hits[..count.next_multiple_of(RANKS)].as_chunks::<RANKS>();
-        for chunk in keys {
-            let ranks = rank(&self.hits[..count], chunk);
-            for (&key, rank) in chunk.iter().zip(ranks) {
-                self.sorted[rank as usize] = key;
             }
         }
     }

@@ -182,9 +182,10 @@ impl Part<'_> {
     /// Where each row that will be written starts, and where the last ends.
     fn row_starts(&self) -> Vec<usize> {
         let mirrored = &self.half.mirrored[self.rows.clone()];
-        let counts = self.rows().zip(mirrored).map(|(row, &mirrored)| {
-            row.len() + if self.half.once { 0 } else { mirrored as usize }
-        });
+        let counts = self
+            .rows()
+            .zip(mirrored)
+            .map(|(row, &mirrored)| row.len() + if self.half.once { 0 } else { mirrored as usize });
         let mut starts = Vec::with_capacity(self.rows.len() + 1);
         starts.push(0);
         let mut sum = 0;

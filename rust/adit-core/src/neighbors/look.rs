@@ -126,3 +126,42 @@ static HIT_LANES: [[u32; LANES]; 256] = {
     }
     table
 };
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use multiversion::multiversion;
+    use multiversion::target::match_target;
+
+    use super::*;
+
+    type Answers = ([i32; LANES], usize, u32, [i32; RANKS]);
+
+    /// By AVX2, where there is that.
+    #[multiversion(targets("x86_64+avx2+popcnt"))]
+    fn answers(block: &Block, sight: &Sight, keys: &[i32], of: &[i32; RANKS]) -> Answers {
+        let (seen, ranks) = match_target! {
+            "x86_64+avx2+popcnt" => (avx2::look(block, sight), avx2::rank(keys, of)),
+            _ => (look(block, sight), rank(keys, of)),
+        };
+        (seen.keys, seen.count, seen.doubt, ranks)
+    }
+
+    #[test]
+    fn answers_are_the_same_on_any_processor() {
+        let mut state = 9_u64;
+        let mut random = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as i32
+        };
+        for _ in 0..1000 {
+            let mut point = || [0; LANES].map(|_: i32| random() as f32 * 1e-7);
+            let points = [point(), point(), point()];
+            let block = Block { points, keys: [0; LANES].map(|_: i32| random()) };
+            let sight = Sight { from: points.map(|component| component[2]), far: 0.9, sure: 0.5 };
+            let keys: Vec<i32> = (0..random() % 40).map(|_| random()).collect();
+            let of = [0; RANKS].map(|_: i32| random());
+            let seen = look(&block, &sight);
+            assert_eq!(answers(&block, &sight, &keys, &of), (seen.keys, seen.count, seen.doubt, rank(&keys, &of)));
+        }
+    }
+}

@@ -2,17 +2,19 @@
 
 use std::ops::Range;
 
+use multiversion::multiversion;
+
 use super::half::too_far;
-use super::images::{Image, Images};
+use super::images::{Image, Packing};
 use super::scene::Scene;
 use super::{Columns, MAX_PAIRS, Search, too_large};
 use crate::cell::{self, Vec3};
 use crate::error::Result;
 
-/// A sum of four of these is within 2^31.
+/// A sum of three of these is within 2^31.
 const NARROW: u64 = 1 << 29;
 
-/// Whole rows of pairs: of each system the keys, and what it takes to make pairs of them.
+/// Whole rows of pairs: for each only its key, from which the columns are computed as they are written.
 #[derive(Default)]
 pub struct Rows {
     /// Whether each pair is to be listed in one direction only.
@@ -21,17 +23,11 @@ pub struct Rows {
     points: Vec<Vec3>,
     /// By how many cells each atom was moved, in units of the cell as given, modulo 2^32.
     turns: Vec<[i32; 3]>,
-    images: Vec<Place>,
+    images: Vec<Step>,
     /// Second atom and image of each pair; sorted within a row.
     keys: Vec<i32>,
-    /// Row i is `keys[spans[i].0..spans[i].1]`.
+    /// Row i is `keys[spans[i].0..spans[i].1]`; the rows come in any order.
     spans: Vec<(usize, usize)>,
-}
-
-struct Place {
-    vector: Vec3,
-    /// In units of the cell as given, modulo 2^32.
-    shift: [i32; 3],
 }
 
 struct System {
@@ -40,55 +36,17 @@ struct System {
     packing: Packing,
     /// Place of its first key.
     first: usize,
-    /// Whether no shift can be beyond 32 bits.
-    narrow: bool,
+    /// Whether any atom was moved.
+    turned: bool,
+    /// Whether shifts can be beyond 32 bits.
+    wide: bool,
 }
 
-/// Atom and image in one number.
-#[derive(Clone, Copy, Default)]
-pub struct Packing {
-    bits: u32,
-    home: i32,
-}
-
-impl Packing {
-    /// # Errors
-    /// There are too many atoms and images for 31 bits.
-    pub fn new(atoms: usize, images: &Images) -> Result<Self> {
-        let count = images.all().len();
-        let bits = count.next_power_of_two().trailing_zeros();
-        // More than 2^26 atoms or images: each atom would have about as many neighbours as images.
-        if atoms > i32::MAX as usize >> bits {
-            return Err(too_large("atoms and images", atoms as f64 * count as f64, i32::MAX as usize));
-        }
-        Ok(Self { bits, home: images.home() as i32 })
-    }
-
-    #[inline]
-    pub fn key(self, atom: usize, image: usize) -> i32 {
-        (atom << self.bits | image) as i32
-    }
-
-    /// The key of an atom in the cell itself.
-    #[inline]
-    pub fn own(self, atom: usize) -> i32 {
-        self.key(atom, self.home as usize)
-    }
-
-    #[inline]
-    pub fn is_own(self, key: i32) -> bool {
-        key >= 0 && self.image(key) == self.home as usize
-    }
-
-    #[inline]
-    pub fn atom(self, key: i32) -> usize {
-        (key >> self.bits) as usize
-    }
-
-    #[inline]
-    pub fn image(self, key: i32) -> usize {
-        key as usize & !(usize::MAX << self.bits)
-    }
+/// From the cell to one of its images.
+struct Step {
+    vector: Vec3,
+    /// In units of the cell as given, modulo 2^32.
+    shift: [i32; 3],
 }
 
 impl Rows {
@@ -103,72 +61,71 @@ impl Rows {
         self.spans.clear();
     }
 
-    /// Bytes kept for the next list.
+    pub fn once(&self) -> bool {
+        self.once
+    }
+
+    /// Bytes of memory.
     pub fn capacity(&self) -> usize {
         4 * self.keys.capacity() + 52 * self.points.capacity() + 40 * self.images.capacity()
     }
 
+    /// How many pairs will be written.
     pub fn count(&self) -> usize {
         self.keys.len()
     }
 
-    /// Begins the next system, without any pairs.
-    pub fn begin(&mut self, scene: &Scene, images: &[Image], packing: Packing) -> Result<()> {
-        let atoms = self.points.len()..self.points.len() + scene.points.len();
-        if self.points.try_reserve(atoms.len()).is_err() || self.images.try_reserve(images.len()).is_err() {
-            return Err(too_large("atoms and images", (atoms.len() + images.len()) as f64, i32::MAX as usize));
-        }
-        self.points.extend_from_slice(&scene.points);
-        let turns = scene.turns.iter().map(|&turns| scene.original(turns));
-        let mut largest = 0;
-        for turn in turns {
-            largest = turn.iter().fold(largest, |largest, t| largest.max(t.unsigned_abs()));
-            self.turns.push(turn.map(|t| t as i32));
-        }
-        let from = self.images.len();
-        for image in images {
-            largest = image.shift.iter().fold(largest, |largest, s| largest.max(s.unsigned_abs()));
-            self.images.push(Place { vector: image.vector, shift: image.shift.map(|s| s as i32) });
-        }
-        self.spans.resize(atoms.end, (0, 0));
-        self.systems.push(System {
-            atoms,
-            images: from..self.images.len(),
-            packing,
-            first: self.keys.len(),
-            narrow: largest <= NARROW,
-        });
-        Ok(())
+    #[cfg(test)]
+    pub fn keys(&self) -> (&[i32], &[(usize, usize)]) {
+        (&self.keys, &self.spans)
     }
 
-    /// Adds the row of an atom of the last system: its own key, and those of its neighbours, in order.
+    /// How many pairs of system number k.
+    pub fn pairs(&self, k: usize) -> usize {
+        self.systems.get(k + 1).map_or(self.keys.len(), |next| next.first) - self.systems[k].first
+    }
+
+    /// Begins the next system, without any pairs.
+    pub fn begin(&mut self, scene: &Scene, images: &[Image], packing: Packing) {
+        let (atoms, steps) = (self.points.len(), self.images.len());
+        let mut largest = 0;
+        let mut narrowed = |shift: [i64; 3]| {
+            largest = shift.iter().fold(largest, |largest, s| largest.max(s.unsigned_abs()));
+            shift.map(|s| s as i32)
+        };
+        self.points.extend_from_slice(&scene.points);
+        self.turns.extend(scene.turns.iter().map(|&turns| narrowed(scene.original(turns))));
+        let turned = scene.turns.iter().any(|&turns| turns != [0; 3]);
+        self.images.extend(images.iter().map(|image| Step { vector: image.vector, shift: narrowed(image.shift) }));
+        self.spans.resize(self.points.len(), (0, 0));
+        let (atoms, images) = (atoms..self.points.len(), steps..self.images.len());
+        let wide = largest > NARROW;
+        self.systems.push(System { atoms, images, packing, first: self.keys.len(), turned, wide });
+    }
+
+    /// Adds the row of an atom of the last system: the keys of its neighbours, in order.
     #[inline]
     pub fn push(&mut self, atom: usize, sorted: &[i32]) -> Result<()> {
         let Some(system) = self.systems.last() else { return Ok(()) };
         let start = self.keys.len();
-        let own = sorted.partition_point(|&key| key < system.packing.own(atom));
-        if sorted.len() + start - system.first > MAX_PAIRS || self.keys.try_reserve(sorted.len()).is_err() {
-            return Err(too_large("pairs of neighbours", (sorted.len() + start - system.first) as f64, MAX_PAIRS));
+        let count = start - system.first + sorted.len();
+        if count > MAX_PAIRS || self.keys.try_reserve(sorted.len()).is_err() {
+            return Err(too_large("pairs of neighbours", count as f64, MAX_PAIRS));
         }
-        if !self.once {
-            self.keys.extend_from_slice(&sorted[..own]);
-        }
-        self.keys.extend_from_slice(&sorted[own + 1..]);
+        self.keys.extend_from_slice(sorted);
         self.spans[system.atoms.start + atom] = (start, self.keys.len());
         Ok(())
     }
 
     /// Refuses shifts of the last system beyond 32 bits.
     pub fn check(&self, scene: &Scene, images: &[Image]) -> Result<()> {
-        let Some(system) = self.systems.last().filter(|system| !system.narrow) else { return Ok(()) };
-        for (i, &(start, end)) in self.spans[system.atoms.clone()].iter().enumerate() {
-            let row = self.keys[start..end].iter().filter(|&&key| key > system.packing.own(i));
-            for &key in row {
+        let Some(system) = self.systems.last().filter(|system| system.wide) else { return Ok(()) };
+        for (i, &(first, end)) in self.spans[system.atoms.clone()].iter().enumerate() {
+            for &key in self.keys[first..end].iter().filter(|&&key| key > system.packing.own(i)) {
                 let (j, image) = (system.packing.atom(key), &images[system.packing.image(key)]);
                 let (from, to) = (scene.original(scene.turns[i]), scene.original(scene.turns[j]));
-                let shift: [i64; 3] =
-                    std::array::from_fn(|k| image.shift[k].saturating_add(from[k].saturating_sub(to[k])));
-                if shift.iter().any(|&s| i32::try_from(s).is_err()) {
+                let shift = std::array::from_fn(|k| image.shift[k].saturating_add(from[k].saturating_sub(to[k])));
+                if shift.map(|s| i64::from(s as i32)) != shift {
                     return Err(too_far(i, j, shift));
                 }
             }
@@ -179,41 +136,56 @@ impl Rows {
     /// Writes the pairs of system number k, with its atoms counted from `base`, into columns of
     /// exactly their number. Adds where each row ends, from `start`.
     pub fn write(&self, k: usize, base: usize, mut columns: Columns, start: usize, ends: &mut Vec<usize>) {
-        let system = &self.systems[k];
-        let sight = Sight {
-            points: &self.points[system.atoms.clone()],
-            turns: &self.turns[system.atoms.clone()],
-            images: &self.images[system.images.clone()],
-            packing: system.packing,
+        let System { atoms, images, packing, turned, .. } = &self.systems[k];
+        let view = View {
+            points: &self.points[atoms.clone()],
+            turns: turned.then(|| &self.turns[atoms.clone()]),
+            images: &self.images[images.clone()],
+            packing: *packing,
+            keys: &self.keys,
+            spans: &self.spans[atoms.clone()],
         };
-        let mut place = 0;
-        for (i, &(first, end)) in self.spans[system.atoms.clone()].iter().enumerate() {
-            let keys = &self.keys[first..end];
-            sight.write(base, i, keys, &mut columns, place);
-            place += keys.len();
-            ends.push(start + place);
-        }
-    }
-
-    pub fn pairs(&self, k: usize) -> usize {
-        let end = self.systems.get(k + 1).map_or(self.keys.len(), |next| next.first);
-        end - self.systems[k].first
+        write_fast(&view, base, &mut columns);
+        let mut end = start;
+        ends.extend(view.spans.iter().map(|(first, last)| {
+            end += last - first;
+            end
+        }));
     }
 }
 
 /// One system.
-struct Sight<'a> {
+struct View<'a> {
     points: &'a [Vec3],
-    turns: &'a [[i32; 3]],
-    images: &'a [Place],
+    /// None where all are 0.
+    turns: Option<&'a [[i32; 3]]>,
+    images: &'a [Step],
     packing: Packing,
+    keys: &'a [i32],
+    spans: &'a [(usize, usize)],
 }
 
-impl Sight<'_> {
-    /// Writes the row of atom i.
-    #[inline]
-    fn write(&self, base: usize, i: usize, keys: &[i32], columns: &mut Columns, place: usize) {
-        let row = place..place + keys.len();
+/// As [`View::write`], with the best instructions that the processor has.
+#[multiversion(targets("x86_64+avx2+bmi1+bmi2+lzcnt+popcnt"))]
+fn write_fast(view: &View, base: usize, columns: &mut Columns) {
+    view.write(base, columns);
+}
+
+#[allow(clippy::inline_always)] // Into [`write_fast`], to be compiled for that processor too.
+impl View<'_> {
+    /// Writes all rows.
+    #[inline(always)]
+    fn write(&self, base: usize, columns: &mut Columns) {
+        let mut place = 0;
+        for (i, &(first, end)) in self.spans.iter().enumerate() {
+            let keys = &self.keys[first..end];
+            self.write_row(base, i, keys, columns, place..place + keys.len());
+            place += keys.len();
+        }
+    }
+
+    #[inline(always)]
+    fn write_row(&self, base: usize, i: usize, keys: &[i32], columns: &mut Columns, row: Range<usize>) {
         let packing = self.packing;
         if let Some(column) = &mut columns.i {
             column[row.clone()].fill((base + i) as i64);
@@ -224,47 +196,90 @@ impl Sight<'_> {
             }
         }
         if let Some(column) = &mut columns.shifts {
-            let from = self.turns[i];
-            for (place, &key) in column[row.clone()].iter_mut().zip(keys) {
-                let (image, to) = (self.images[packing.image(key)].shift, self.turns[packing.atom(key)]);
-                *place = std::array::from_fn(|k| image[k].wrapping_add(from[k]).wrapping_sub(to[k]));
+            let column = &mut column[row.clone()];
+            for (place, &key) in column.iter_mut().zip(keys) {
+                *place = self.images[packing.image(key)].shift;
+            }
+            if let Some(turns) = self.turns {
+                for (place, &key) in column.iter_mut().zip(keys) {
+                    let (from, to) = (turns[i], turns[packing.atom(key)]);
+                    *place = std::array::from_fn(|k| place[k].wrapping_add(from[k]).wrapping_sub(to[k]));
+                }
             }
         }
         if let Some(column) = &mut columns.distances {
             let column = &mut column[row.clone()];
             for (place, &key) in column.iter_mut().zip(keys) {
-                let vector = self.vector(i, key);
+                let vector = self.vector(i, packing.atom(key), packing.image(key));
                 *place = cell::dot(&vector, &vector);
             }
+            // For themselves: several at a time.
             for place in column {
                 *place = place.sqrt();
             }
         }
         if let Some(column) = &mut columns.vectors {
             for (place, &key) in column[row].iter_mut().zip(keys) {
-                *place = self.directed(i, key);
+                let (j, image) = (packing.atom(key), packing.image(key));
+                *place = if key > packing.own(i) {
+                    self.vector(i, j, image)
+                } else {
+                    // The exact opposite, down to the sign of zeros.
+                    self.vector(j, i, self.images.len() - 1 - image).map(|x| -x)
+                };
             }
         }
     }
 
-    #[inline]
-    fn vector(&self, i: usize, key: i32) -> Vec3 {
-        let (j, image) = (self.packing.atom(key), &self.images[self.packing.image(key)]);
-        cell::plus(&cell::sub(&self.points[j], &self.points[i]), 1.0, &image.vector)
-    }
-
-    /// As [`Sight::vector`]; the mirror images exact opposites, down to the sign of zeros.
-    #[inline]
-    fn directed(&self, i: usize, key: i32) -> Vec3 {
-        if key > self.packing.own(i) {
-            return self.vector(i, key);
-        }
-        let opposite = self.images.len() - 1 - self.packing.image(key);
-        self.vector_from(self.packing.atom(key), i, opposite).map(|x| -x)
-    }
-
-    #[inline]
-    fn vector_from(&self, i: usize, j: usize, image: usize) -> Vec3 {
+    #[inline(always)]
+    fn vector(&self, i: usize, j: usize, image: usize) -> Vec3 {
         cell::plus(&cell::sub(&self.points[j], &self.points[i]), 1.0, &self.images[image].vector)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write_portable(view: &View, base: usize, columns: &mut Columns) {
+        view.write(base, columns);
+    }
+
+    /// What [`write_fast`] makes is what [`View::write`] makes on any processor.
+    #[test]
+    fn columns_are_the_same_on_any_processor() {
+        let mut state = 5_u64;
+        let mut random = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        let points: Vec<Vec3> = (0..50).map(|_| [0; 3].map(|_: i32| random(1 << 30) as f64 * 1e-8 - 3.0)).collect();
+        let turns: Vec<[i32; 3]> = (0..50).map(|_| [0; 3].map(|_: i32| random(9) as i32 - 4)).collect();
+        let images: Vec<Step> =
+            (-13..=13).map(|k| Step { vector: [f64::from(k), 0.3 * f64::from(k), 0.0], shift: [k, 0, -k] }).collect();
+        let packing = Packing::of(50, 27).unwrap();
+        let keys: Vec<i32> = (0..900).map(|_| packing.key(random(50) as usize, random(27) as usize)).collect();
+        let spans: Vec<(usize, usize)> = (0..50).rev().map(|k| (18 * k, 18 * (k + 1))).collect();
+        for turns in [None, Some(&turns[..])] {
+            let view = View { points: &points, turns, images: &images, packing, keys: &keys, spans: &spans };
+            let written = |write: fn(&View, usize, &mut Columns)| {
+                let (mut i, mut j, mut shifts) = (vec![0; 900], vec![0; 900], vec![[0; 3]; 900]);
+                let (mut distances, mut vectors) = (vec![0.0; 900], vec![[0.0; 3]; 900]);
+                write(
+                    &view,
+                    7,
+                    &mut Columns {
+                        i: Some(&mut i),
+                        j: Some(&mut j),
+                        shifts: Some(&mut shifts),
+                        distances: Some(&mut distances),
+                        vectors: Some(&mut vectors),
+                    },
+                );
+                let distances: Vec<u64> = distances.into_iter().map(f64::to_bits).collect();
+                (i, j, shifts, distances, vectors.concat().into_iter().map(f64::to_bits).collect::<Vec<_>>())
+            };
+            assert!(written(write_fast) == written(write_portable));
+        }
     }
 }

@@ -23,8 +23,8 @@ pub struct Scene {
 
 impl Scene {
     pub fn set(&mut self, positions: &[Vec3], given: &Matrix, periodic: [bool; 3], cutoff: f64) -> Result<()> {
-        let largest = positions.iter().flatten().fold(0.0_f64, |largest, x| largest.max(x.abs()));
-        // The maximum passes over NaN.
+        let largest = largest(positions.iter().copied());
+        // That passes over NaN.
         if !(largest <= MAX_COORDINATE) || positions.iter().flatten().any(|x| x.is_nan()) {
             return Err(out_of_bounds(positions));
         }
@@ -84,6 +84,11 @@ impl Scene {
         Ok(())
     }
 
+    /// A point in the midst of the others.
+    pub fn origin(&self) -> Vec3 {
+        self.points.first().copied().unwrap_or_default()
+    }
+
     /// True where the order of shifts of the frame is that of the shifts of the cell as given.
     pub fn keeps_order(&self) -> bool {
         self.as_given
@@ -118,6 +123,18 @@ fn original(frame: &Frame, steps: [i64; 3]) -> [i64; 3] {
         }
     }
     sum
+}
+
+/// The largest component there is, without its sign; it passes over NaN.
+pub fn largest(vectors: impl Iterator<Item = Vec3>) -> f64 {
+    // One for each component: they do not wait for each other.
+    let mut largest = [0.0_f64; 3];
+    for vector in vectors {
+        for (largest, x) in largest.iter_mut().zip(vector) {
+            *largest = if x.abs() > *largest { x.abs() } else { *largest };
+        }
+    }
+    largest.into_iter().fold(0.0, f64::max)
 }
 
 #[cold]
