@@ -119,10 +119,9 @@ fn unknown(letters: &str) -> PyErr {
     ))
 }
 
-/// Memory for arrays. Those of a list of some size share one block: the allocator gives several such
-/// arrays back to the system when they are dropped, one block it keeps, and the fresh pages would cost
-/// more than the search. Small ones are kept anyway, and of large ones, in pages of 2 MB, none would
-/// keep the others alive for little.
+/// Memory for arrays. Those of a list of some size share one block: of several arrays dropped together the
+/// allocator returns a part to the system each time, one block it keeps; and fresh pages cost more than the
+/// search. Small arrays it keeps anyway; large ones stay apart, not to be kept alive by each other.
 enum Room<'py> {
     Apart(Python<'py>),
     Block { block: Bound<'py, PyArray1<u8>>, used: usize },
