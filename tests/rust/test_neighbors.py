@@ -291,6 +291,22 @@ def test_quantities_come_in_the_order_asked():
     )
 
 
+@pytest.mark.parametrize("count", [50, 2000, 20000])  # apart; in one block of memory; too large for one
+def test_arrays_are_as_any_others(count):
+    rng = np.random.default_rng(8)
+    edge = (count / 0.06) ** (1 / 3)
+    arrays = neighbor_list(EVERYTHING, rng.random((count, 3)) * edge, np.eye(3) * edge, True, 5.0)
+    i, j, shifts, distances, vectors = (array.copy() for array in arrays)
+    for array in arrays:
+        assert array.flags.c_contiguous and array.flags.writeable and array.flags.aligned
+        array[:] = 0
+    again = neighbor_list(EVERYTHING, rng.random((count, 3)) * edge, np.eye(3) * edge, True, 5.0)
+    assert not any(array.any() for array in arrays), "memory still in use is left alone"
+    assert len(again[0]) and np.allclose(np.linalg.norm(vectors, axis=1), distances)
+    order = np.lexsort((*shifts.T[::-1], j, i))
+    assert np.array_equal(order, np.arange(len(i)))
+
+
 def _half(i, j, shifts):
     first = np.array([next((s for s in shift if s), 0) for shift in shifts])
     return (i < j) | ((i == j) & (first > 0))

@@ -3,13 +3,19 @@
 //! Two algorithms, one result, bit for bit. Both work on the same [`Scene`]: atoms moved into a
 //! Minkowski-reduced cell. A pair is judged there, by (q - p) + T with T the lattice vector
 //! between the images, in this order of operations; so (i, j, S) and (j, i, -S) are exact mirror
-//! images. Only one of the two is sought (see [`half`]); the other is written down as its mirror.
+//! images. [`brute`] seeks only one of the two, and the other is written down as its mirror (see
+//! [`half`]); [`cells`] finds whole rows, and computes their columns as they are written (see [`rows`]).
 
 mod batch;
 mod bins;
 mod brute;
+mod cells;
 mod columns;
 mod half;
+mod images;
+mod list;
+mod look;
+mod rows;
 mod scene;
 
 pub use batch::{Batch, FoundBatch, MAX_BATCH, find_batch, neighbor_list_batch};
@@ -19,7 +25,7 @@ use std::cell::RefCell;
 
 use crate::cell::{Matrix, Vec3};
 use crate::error::{Error, Result};
-use half::Half;
+use list::List;
 use scene::Scene;
 
 /// More pairs of one system than this are refused: 4 GB of output.
@@ -30,12 +36,12 @@ pub const MAX_IMAGES: usize = 1 << 26;
 pub const MAX_COORDINATE: f64 = 1e9;
 /// Up to this many atoms "auto" takes brute force: measured. Images multiply the pairs of few atoms,
 /// and brute force tries none in vain.
-const BRUTE_LIMIT: usize = 24;
+const BRUTE_LIMIT: usize = 8;
 const BRUTE_LIMIT_WITHOUT_IMAGES: usize = 12;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Algorithm {
-    /// Brute force up to 24 atoms (12 where nothing is periodic), cell lists beyond.
+    /// Brute force up to 8 atoms (12 where nothing is periodic), cell lists beyond.
     Auto,
     /// All pairs, and for each exactly the images within the cutoff.
     Brute,
@@ -69,29 +75,30 @@ pub fn neighbor_list(positions: &[Vec3], cell: &Matrix, periodic: [bool; 3], sea
 }
 
 /// What [`neighbor_list`] found, not yet written down.
-pub struct Found(Half);
+pub struct Found(Work);
 
 impl Found {
     #[must_use]
     pub fn count(&self) -> usize {
-        self.0.count()
+        self.0.1.count()
     }
 
     /// Fills the columns, which have [`Found::count`] places each.
     pub fn write(self, columns: Columns) {
-        self.0.write(0, columns);
-        if self.0.capacity() <= KEPT {
-            SPARE.with_borrow_mut(|(_, half)| *half = self.0);
+        let work = self.0;
+        work.1.write(0, columns);
+        if work.0.capacity() + work.1.capacity() <= KEPT {
+            SPARE.set(work);
         }
     }
 }
 
-/// Memory for no more pairs than this is kept: 6 MB a thread.
-const KEPT: usize = 1 << 17;
+/// No more bytes of memory than this are kept by a thread.
+const KEPT: usize = 8 << 20;
 
 thread_local! {
     /// Memory for the next call: fresh pages cost more than what is computed in them.
-    static SPARE: RefCell<(Seeker, Half)> = RefCell::default();
+    static SPARE: RefCell<Work> = RefCell::default();
 }
 
 /// The first half of [`neighbor_list`], for callers who bring the memory for its columns.
@@ -100,13 +107,11 @@ thread_local! {
 /// As there.
 pub fn find(positions: &[Vec3], cell: &Matrix, periodic: [bool; 3], search: &Search) -> Result<Found> {
     check_cutoff(search.cutoff)?;
-    SPARE.with_borrow_mut(|(seeker, spare)| {
-        let mut half = std::mem::take(spare);
-        half.set(search);
-        seeker.append(positions, cell, periodic, search, &mut half)?;
-        columns::check_room(half.count(), MAX_PAIRS)?;
-        Ok(Found(half))
-    })
+    let (mut seeker, mut list) = SPARE.take();
+    list.set(search);
+    seeker.append(positions, cell, periodic, search, &mut list)?;
+    columns::check_room(list.count(), MAX_PAIRS)?;
+    Ok(Found((seeker, list)))
 }
 
 /// Its square must be a normal number.
@@ -122,12 +127,15 @@ fn too_large(what: &'static str, got: f64, limit: usize) -> Error {
     Error::TooLarge { what, got: format!("about {got:.1e}"), limit, remedy: "Use a smaller cutoff or split the system" }
 }
 
+/// What a thread works with.
+type Work = (Seeker, List);
+
 /// The working memory of both algorithms, kept from system to system.
 #[derive(Default)]
 struct Seeker {
     scene: Scene,
     brute: brute::Brute,
-    bins: bins::Bins,
+    cells: cells::Cells,
 }
 
 impl Seeker {
@@ -138,16 +146,27 @@ impl Seeker {
         cell: &Matrix,
         periodic: [bool; 3],
         search: &Search,
-        half: &mut Half,
+        list: &mut List,
     ) -> Result<()> {
         self.scene.set(positions, cell, periodic, search.cutoff)?;
-        half.begin(positions.len())?;
         let few = if periodic == [false; 3] { BRUTE_LIMIT_WITHOUT_IMAGES } else { BRUTE_LIMIT };
         let brute = match search.algorithm {
             Algorithm::Auto => positions.len() <= few,
             Algorithm::Brute => true,
             Algorithm::Cells => false,
         };
-        if brute { self.brute.search(&self.scene, half) } else { self.bins.search(&self.scene, half) }
+        if brute {
+            list.begin_half(positions.len());
+            list.half.begin(positions.len())?;
+            self.brute.search(&self.scene, &mut list.half)
+        } else {
+            list.begin_rows();
+            self.cells.search(&self.scene, &mut list.rows)
+        }
+    }
+
+    /// Bytes of memory, about.
+    fn capacity(&self) -> usize {
+        80 * self.scene.points.capacity() + self.cells.capacity()
     }
 }

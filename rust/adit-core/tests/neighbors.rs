@@ -188,6 +188,82 @@ proptest! {
     }
 }
 
+/// All distances and vectors, down to the sign of zeros.
+fn bits(pairs: &Pairs) -> Vec<u64> {
+    pairs.distances.iter().chain(&pairs.vectors).map(|x| x.to_bits()).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    /// Many atoms and long rows, from sparse to dense, wrapped and not.
+    #[test]
+    fn large_systems_agree_bit_for_bit(
+        points in prop::collection::vec(prop::array::uniform3(-0.5..1.5f64), 30..400),
+        (_, given, periodic) in system(),
+        scale in 0.3..3.0f64,
+        cutoff in 0.5..7.0f64,
+        half in any::<bool>(),
+    ) {
+        let given = given.map(|row| cell::scaled(&row, scale));
+        let points: Vec<Vec3> = points.iter().map(|p| cell::combine(p, &given)).collect();
+        prop_assume!(cutoff.powi(3) * 4.0 * (points.len() as f64).powi(2) < 2e6 * cell::determinant(&given).abs());
+        let [brute, cells] =
+            BOTH.map(|algorithm| neighbor_list(&points, &given, periodic, cutoff, half, algorithm).unwrap());
+        prop_assert!(keys(&brute) == keys(&cells) && bits(&brute) == bits(&cells));
+    }
+
+    /// Distances at the cutoff, or off by the last bit: single precision cannot tell.
+    #[test]
+    fn grids_agree_bit_for_bit(
+        side in 2..7usize,
+        spacing in 0.9..1.1f64,
+        steps in 0..4usize,
+        off in 0..3usize,
+        origin in -1e6..1e6f64,
+    ) {
+        let edge = spacing * side as f64;
+        let given = [[edge, 0.0, 0.0], [0.0, edge, 0.0], [0.0, 0.0, edge]];
+        let points: Vec<Vec3> = (0..side.pow(3))
+            .map(|k| [k / side / side, k / side % side, k % side].map(|x| x as f64 * spacing + origin))
+            .collect();
+        let exact = spacing * [1.0, 2.0_f64.sqrt(), 3.0_f64.sqrt(), 2.0][steps];
+        let cutoff = [exact.next_down(), exact, exact.next_up()][off];
+        for periodic in [[true; 3], [false, true, true]] {
+            let [brute, cells] =
+                BOTH.map(|algorithm| neighbor_list(&points, &given, periodic, cutoff, false, algorithm).unwrap());
+            prop_assert!(keys(&brute) == keys(&cells) && bits(&brute) == bits(&cells));
+        }
+    }
+
+    /// Brute force and bins within one batch.
+    #[test]
+    fn batches_of_mixed_sizes_are_their_systems(
+        sizes in prop::collection::vec(0..40usize, 0..12),
+        points in prop::collection::vec(prop::array::uniform3(-5.0..15.0f64), 480),
+        half in any::<bool>(),
+    ) {
+        let given = [[10.0, 0.0, 0.0], [1.0, 9.0, 0.0], [0.0, -2.0, 11.0]];
+        let offsets: Vec<i64> =
+            (0..=sizes.len()).map(|k| sizes[..k].iter().sum::<usize>() as i64).collect();
+        let points = &points[..offsets[sizes.len()] as usize];
+        let (cells, periodic) = (vec![given; sizes.len()], vec![[true, true, false]; sizes.len()]);
+        let find = search(4.5, half, Algorithm::Auto);
+        let batch = neighbor_list_batch(points, &cells, &periodic, &offsets, &find, Some(2)).unwrap();
+        for k in 0..sizes.len() {
+            let (first, end) = (offsets[k] as usize, offsets[k + 1] as usize);
+            let one = neighbors::neighbor_list(&points[first..end], &given, periodic[k], &find).unwrap();
+            let mine = batch.pair_offsets[k] as usize..batch.pair_offsets[k + 1] as usize;
+            let moved = |atoms: &[i64]| atoms.iter().map(|atom| atom + offsets[k]).collect::<Vec<_>>();
+            prop_assert_eq!(&batch.pairs.i[mine.clone()], moved(&one.i));
+            prop_assert_eq!(&batch.pairs.j[mine.clone()], moved(&one.j));
+            prop_assert_eq!(&batch.pairs.shifts[3 * mine.start..3 * mine.end], one.shifts);
+            prop_assert_eq!(&batch.pairs.distances[mine.clone()], one.distances);
+            prop_assert_eq!(&batch.pairs.vectors[3 * mine.start..3 * mine.end], one.vectors);
+        }
+    }
+}
+
 #[test]
 fn simple_cubic_shells() {
     let cube = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];

@@ -1,7 +1,8 @@
 //! Wraps `adit_core::neighbors`.
 
 use adit_core::neighbors::{self, Algorithm, Columns, Quantities, Search};
-use numpy::{Element, PyArrayMethods, PyReadwriteArray1, PyReadwriteArray2};
+use numpy::ndarray::{Dim, Dimension, IntoDimension};
+use numpy::{Element, PyArray, PyArray1, PyArrayMethods, PyReadwriteArray1, PyReadwriteArray2};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -118,6 +119,57 @@ fn unknown(letters: &str) -> PyErr {
     ))
 }
 
+/// Memory for arrays. Those of a list of some size share one block: of several arrays dropped together the
+/// allocator returns a part to the system each time, one block it keeps; and fresh pages cost more than the
+/// search. Small arrays it keeps anyway; large ones stay apart, not to be kept alive by each other.
+enum Room<'py> {
+    Apart(Python<'py>),
+    Block { block: Bound<'py, PyArray1<u8>>, used: usize },
+}
+
+impl<'py> Room<'py> {
+    /// Bytes of one block.
+    const BLOCK: std::ops::Range<usize> = 1 << 17..1 << 25;
+    const ALIGN: usize = 64;
+
+    fn padded(bytes: usize) -> usize {
+        bytes.next_multiple_of(Self::ALIGN)
+    }
+
+    fn new(py: Python<'py>, bytes: usize) -> PyResult<Self> {
+        if !Self::BLOCK.contains(&bytes) {
+            return Ok(Self::Apart(py));
+        }
+        Ok(Self::Block { block: arrays::unwritten(py, [bytes])?, used: 0 })
+    }
+
+    fn take<T: Element, const D: usize>(&mut self, shape: [usize; D]) -> PyResult<Taken<'py, T, D>>
+    where
+        Dim<[usize; D]>: Dimension,
+        [usize; D]: IntoDimension<Dim = Dim<[usize; D]>>,
+    {
+        match self {
+            Self::Apart(py) => arrays::unwritten(*py, shape),
+            Self::Block { block, used } => {
+                let py = block.py();
+                let array = (shape.to_vec(), numpy::dtype::<T>(py), &*block, *used);
+                *used += Self::padded(size_of::<T>() * shape.iter().product::<usize>());
+                Ok(py.import("numpy")?.call_method1("ndarray", array)?.cast_into()?)
+            }
+        }
+    }
+
+    fn rows<T: Element>(&mut self, count: usize, wanted: bool) -> PyResult<Option<PyReadwriteArray1<'py, T>>> {
+        wanted.then(|| self.take([count]).map(|array| array.readwrite())).transpose()
+    }
+
+    fn triples<T: Element>(&mut self, count: usize, wanted: bool) -> PyResult<Option<PyReadwriteArray2<'py, T>>> {
+        wanted.then(|| self.take([count, 3]).map(|array| array.readwrite())).transpose()
+    }
+}
+
+type Taken<'py, T, const D: usize> = Bound<'py, PyArray<T, Dim<[usize; D]>>>;
+
 /// The arrays that are asked for.
 struct Arrays<'py> {
     i: Option<PyReadwriteArray1<'py, i64>>,
@@ -129,19 +181,26 @@ struct Arrays<'py> {
 
 impl<'py> Arrays<'py> {
     fn new(py: Python<'py>, count: usize, wanted: Quantities) -> PyResult<Self> {
-        fn rows<T: Element>(py: Python<'_>, count: usize, is: bool) -> PyResult<Option<PyReadwriteArray1<'_, T>>> {
-            is.then(|| arrays::unwritten(py, [count]).map(|array| array.readwrite())).transpose()
-        }
-        fn triples<T: Element>(py: Python<'_>, count: usize, is: bool) -> PyResult<Option<PyReadwriteArray2<'_, T>>> {
-            is.then(|| arrays::unwritten(py, [count, 3]).map(|array| array.readwrite())).transpose()
-        }
+        let mut room = Room::new(py, Self::bytes(count, wanted))?;
         Ok(Self {
-            i: rows(py, count, wanted.has(Quantities::I))?,
-            j: rows(py, count, wanted.has(Quantities::J))?,
-            shifts: triples(py, count, wanted.has(Quantities::SHIFTS))?,
-            distances: rows(py, count, wanted.has(Quantities::DISTANCES))?,
-            vectors: triples(py, count, wanted.has(Quantities::VECTORS))?,
+            i: room.rows(count, wanted.has(Quantities::I))?,
+            j: room.rows(count, wanted.has(Quantities::J))?,
+            shifts: room.triples(count, wanted.has(Quantities::SHIFTS))?,
+            distances: room.rows(count, wanted.has(Quantities::DISTANCES))?,
+            vectors: room.triples(count, wanted.has(Quantities::VECTORS))?,
         })
+    }
+
+    /// What [`Room`] takes for them.
+    fn bytes(count: usize, wanted: Quantities) -> usize {
+        let columns = [
+            (Quantities::I, 8),
+            (Quantities::J, 8),
+            (Quantities::SHIFTS, 12),
+            (Quantities::DISTANCES, 8),
+            (Quantities::VECTORS, 24),
+        ];
+        columns.iter().filter(|(column, _)| wanted.has(*column)).map(|(_, each)| Room::padded(count * each)).sum()
     }
 
     fn columns(&mut self) -> PyResult<Columns<'_>> {

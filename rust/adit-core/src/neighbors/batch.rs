@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
-use super::half::Half;
-use super::{Columns, Pairs, Search, Seeker, check_cutoff, columns};
+use super::{Columns, Pairs, Search, Work, check_cutoff, columns};
 use crate::cell::{Matrix, Vec3};
 use crate::error::{Error, Result};
 use crate::{pack, threads};
@@ -48,7 +47,7 @@ pub fn neighbor_list_batch(
 pub struct FoundBatch<'a> {
     offsets: &'a [i64],
     /// Consecutive systems.
-    portions: Vec<(Range<usize>, Half)>,
+    portions: Vec<(Range<usize>, Work)>,
 }
 
 /// The first half of [`neighbor_list_batch`], for callers who bring the memory for its columns.
@@ -69,19 +68,19 @@ pub fn find_batch<'a>(
     pack::check_systems("pbc", periodic.len(), offsets)?;
     let total = AtomicUsize::new(0);
     let seek = |systems: Range<usize>| {
-        let (mut seeker, mut half) = (Seeker::default(), spare());
-        half.set(search);
+        let (mut seeker, mut list) = spare();
+        list.set(search);
         for k in systems.clone() {
             if total.load(Ordering::Relaxed) > MAX_BATCH {
                 break;
             }
-            let before = half.count();
+            let before = list.count();
             let atoms = &positions[offsets[k] as usize..offsets[k + 1] as usize];
-            let added = seeker.append(atoms, &cells[k], periodic[k], search, &mut half);
+            let added = seeker.append(atoms, &cells[k], periodic[k], search, &mut list);
             added.map_err(|error| Error::System { index: k, error: Box::new(error) })?;
-            total.fetch_add(half.count() - before, Ordering::Relaxed);
+            total.fetch_add(list.count() - before, Ordering::Relaxed);
         }
-        Ok((systems, half))
+        Ok((systems, (seeker, list)))
     };
     let found = each(portions(offsets), thread_count, seek)?;
     // First, because it does not depend on which portion came how far.
@@ -91,21 +90,21 @@ pub fn find_batch<'a>(
 }
 
 /// Memory for the next call: fresh pages cost more than what is computed in them. At most
-/// [`SPARES`] lists of [`KEPT`] pairs, 50 MB; who finds the door locked makes a new one.
-static SPARE: Mutex<Vec<Half>> = Mutex::new(Vec::new());
+/// [`SPARES`] of it, 50 MB; who finds the door locked makes a new one.
+static SPARE: Mutex<Vec<Work>> = Mutex::new(Vec::new());
 const SPARES: usize = 16;
-const KEPT: usize = 1 << 16;
+const KEPT: usize = 3 << 20;
 
-fn spare() -> Half {
+fn spare() -> Work {
     SPARE.try_lock().ok().and_then(|mut spares| spares.pop()).unwrap_or_default()
 }
 
-fn keep(half: Half) {
+fn keep(work: Work) {
     if let Ok(mut spares) = SPARE.try_lock()
         && spares.len() < SPARES
-        && half.capacity() <= KEPT
+        && work.0.capacity() + work.1.capacity() <= KEPT
     {
-        spares.push(half);
+        spares.push(work);
     }
 }
 
@@ -139,7 +138,7 @@ fn portions(offsets: &[i64]) -> Vec<Range<usize>> {
 impl FoundBatch<'_> {
     #[must_use]
     pub fn count(&self) -> usize {
-        self.portions.iter().map(|(_, half)| half.count()).sum()
+        self.portions.iter().map(|(_, (_, list))| list.count()).sum()
     }
 
     /// Fills the columns, which have [`FoundBatch::count`] places each. Returns the offsets of the
@@ -150,18 +149,18 @@ impl FoundBatch<'_> {
     pub fn write(self, columns: Columns, thread_count: Option<usize>) -> Result<Vec<i64>> {
         let (mut rest, mut place) = (columns, 0);
         let mut parts = Vec::with_capacity(self.portions.len());
-        for (systems, half) in self.portions {
-            let (mine, others) = rest.split(half.count());
-            let start = place;
-            place += half.count();
-            parts.push((systems, half, start, mine));
+        for (systems, work) in self.portions {
+            let (start, count) = (place, work.1.count());
+            let (mine, others) = rest.split(count);
+            place += count;
+            parts.push((systems, work, start, mine));
             rest = others;
         }
         let offsets = self.offsets;
-        let write = |(systems, half, start, columns): (Range<usize>, Half, usize, Columns)| {
+        let write = |(systems, work, start, columns): (Range<usize>, Work, usize, Columns)| {
             let base = offsets[systems.start];
-            let rows = half.write(base as usize, columns);
-            keep(half);
+            let rows = work.1.write(base as usize, columns);
+            keep(work);
             let end = |k: usize| (start + rows[(offsets[k + 1] - base) as usize]) as i64;
             systems.map(end).collect::<Vec<_>>()
         };

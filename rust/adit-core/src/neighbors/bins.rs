@@ -1,295 +1,220 @@
-//! Cell lists: atoms sorted into bins, neighbours sought in the bins around.
+//! Atoms and their images, sorted into bins.
 
-use std::ops::Range;
-
-use wide::{f32x8, i32x8};
-
-use super::half::Half;
-use super::scene::Scene;
-use crate::cell::{self, Vec3};
+use super::images::{Images, Packing};
+use super::look::{Block, EMPTY, LANES};
+use super::scene::{Scene, largest};
+use super::too_large;
+use crate::cell::{self, Vec3, ceil, floor};
 use crate::error::Result;
 
-/// Distances are computed for so many atoms at a time.
-const LANES: usize = 8;
+/// More atoms and images than this: each atom has more neighbours than may be.
+const MAX_POINTS: usize = 1 << 28;
 /// By how much single precision may be off, relative to the coordinates.
 const SINGLE: f64 = 1e-6;
+/// Where coordinates are larger than this, in units of the reach, single precision is of no use.
+const COARSE: f64 = 1e9;
 /// Bins along the last axis are so many times narrower than the cutoff: they cost little there.
-const FINE: f64 = 6.0;
+const FINE: f64 = 4.0;
 /// From so many atoms in a cube of one cutoff on, bins of half a cutoff pay for their overhead.
 const DENSE: f64 = 40.0;
 
-/// Bins of the frame, with the atoms moved into it.
+/// A column of bins along the last axis after the other.
 #[derive(Default)]
 pub struct Bins {
-    counts: [i64; 3],
-    /// Neighbouring bins of each bin, by axis.
-    runs: [Runs; 3],
-    /// Bin of each atom, by atom.
-    home: Vec<[u32; 3]>,
-    /// Bin b owns places `starts[b]..starts[b + 1]`; the last axis runs fastest.
-    starts: Vec<u32>,
-    /// Atom at each place.
-    atoms: Vec<i32>,
-    /// Its position, by component, from `origin`; then [`LANES`] more, to be read and not used.
-    points: [Vec<f32>; 3],
-    origin: Vec3,
-    /// A squared distance beyond this, in single precision, is surely beyond the cutoff.
-    limit: f32,
-    row: Row,
+    pub images: Images,
+    pub packing: Packing,
+    pub counts: [usize; 3],
+    /// By how many bins neighbours can be apart, by axis.
+    apart: [usize; 3],
+    /// Bin b owns the places from `starts[b]` up to `starts[b + 1]`. Each column begins a block, and
+    /// the places before that are empty.
+    pub starts: Vec<u32>,
+    /// Places, [`LANES`] in each.
+    pub blocks: Vec<Block>,
+    /// Squared distances beyond and up to which a first look is sure: see [`Sight`].
+    pub far: f32,
+    pub sure: f32,
+    /// Atoms and images, not yet sorted.
+    points: Vec<Point>,
 }
 
-/// Neighbouring bins `first..=last` of one axis that lie in one periodic image.
-#[derive(Clone, Copy)]
-struct Run {
-    first: i64,
-    last: i64,
-    image: i64,
+struct Point {
+    bin: u32,
+    key: i32,
+    /// Position, in units of the reach.
+    at: [f32; 3],
 }
 
-/// The runs of bin b are `runs[starts[b]..starts[b + 1]]`, images in order.
-#[derive(Default)]
-struct Runs {
-    starts: Vec<usize>,
-    runs: Vec<Run>,
-}
-
-/// What was found around one atom.
-#[derive(Default)]
-struct Row {
-    /// Places about within reach; those before `count` are valid.
-    hits: Vec<u32>,
+/// The bins along one axis, of fractional coordinates.
+struct Axis {
+    low: f64,
+    high: f64,
     count: usize,
-    /// Images, each with its lattice vector.
-    images: Vec<([i64; 3], Vec3)>,
-    /// Atom and place in `images`, to sort by.
-    keys: Vec<u64>,
+    scale: f64,
 }
 
-impl Runs {
-    fn set(&mut self, count: i64, reach: i64, periodic: bool) {
-        self.starts.clear();
-        self.runs.clear();
-        self.starts.push(0);
-        for home in 0..count {
-            let (low, high) = (home - reach, home + reach);
-            if periodic {
-                self.runs.extend((low.div_euclid(count)..=high.div_euclid(count)).map(|image| Run {
-                    first: (low - image * count).max(0),
-                    last: (high - image * count).min(count - 1),
-                    image,
-                }));
-            } else {
-                self.runs.push(Run { first: low.max(0), last: high.min(count - 1), image: 0 });
-            }
-            self.starts.push(self.runs.len());
-        }
-    }
-
-    fn of(&self, home: u32) -> &[Run] {
-        &self.runs[self.starts[home as usize]..self.starts[home as usize + 1]]
+impl Axis {
+    #[inline]
+    fn bin(&self, x: f64) -> usize {
+        (((x - self.low) * self.scale) as usize).min(self.count - 1)
     }
 }
 
 impl Bins {
-    fn set(&mut self, scene: &Scene) {
-        let frame = &scene.frame;
-        let (mut lows, mut extents) = ([0.0; 3], frame.heights);
-        for k in (0..3).filter(|&k| !frame.periodic[k]) {
-            let along = scene.points.iter().map(|p| cell::dot(&frame.dual[k], p));
-            let (low, high) =
-                along.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
-            (lows[k], extents[k]) = (low, high - low);
-        }
-        self.counts = counts(extents, scene.reach, scene.points.len());
-        for (k, &extent) in extents.iter().enumerate() {
-            let bins = (scene.reach / (extent / self.counts[k] as f64)).ceil();
-            let reach = if frame.periodic[k] { bins } else { bins.min(self.counts[k] as f64) };
-            self.runs[k].set(self.counts[k], reach as i64, frame.periodic[k]);
-        }
-        let scales: Vec3 = std::array::from_fn(|k| {
-            let part = if frame.periodic[k] { 1.0 } else { extents[k].max(f64::MIN_POSITIVE) };
-            self.counts[k] as f64 / part
-        });
-        self.home.clear();
-        self.home.extend(scene.points.iter().map(|p| {
-            std::array::from_fn(|k| {
-                let bin = ((cell::dot(&frame.dual[k], p) - lows[k]) * scales[k]) as i64;
-                bin.clamp(0, self.counts[k] - 1) as u32
-            })
-        }));
-        self.sort(&scene.points);
-        self.copy(scene);
+    /// Bytes of memory, about.
+    pub fn capacity(&self) -> usize {
+        4 * self.starts.capacity() + 128 * self.blocks.capacity() + 20 * self.points.capacity()
     }
 
-    fn flat(&self, bin: [i64; 3]) -> usize {
-        ((bin[0] * self.counts[1] + bin[1]) * self.counts[2] + bin[2]) as usize
-    }
-
-    /// Counting sort.
-    fn sort(&mut self, points: &[Vec3]) {
-        let bins = self.counts.iter().product::<i64>() as usize;
-        self.starts.clear();
-        self.starts.resize(bins + 1, 0);
-        for home in &self.home {
-            let bin = self.flat(home.map(i64::from));
-            self.starts[bin] += 1;
-        }
-        let mut sum = 0;
-        for start in &mut self.starts {
-            sum += *start;
-            *start = sum;
-        }
-        self.atoms.clear();
-        self.atoms.resize(points.len(), 0);
-        // From the back: each start moves down to where its bin begins.
-        for atom in (0..points.len()).rev() {
-            let bin = self.flat(self.home[atom].map(i64::from));
-            self.starts[bin] -= 1;
-            self.atoms[self.starts[bin] as usize] = atom as i32;
-        }
-    }
-
-    /// The coordinates in single precision, for a first look.
-    fn copy(&mut self, scene: &Scene) {
-        self.origin = scene.points[0];
-        let mut largest = 0.0_f64;
-        for component in &mut self.points {
-            component.clear();
-        }
-        for &atom in &self.atoms {
-            let p = cell::sub(&scene.points[atom as usize], &self.origin);
-            for (component, x) in self.points.iter_mut().zip(p) {
-                component.push(x as f32);
-                largest = largest.max(x.abs());
-            }
-        }
-        for component in &mut self.points {
-            component.resize(self.atoms.len() + LANES, 0.0);
-        }
-        self.atoms.resize(self.atoms.len() + LANES, 0);
-        let reach = scene.reach + SINGLE * (2.0 * largest + scene.reach);
-        self.limit = (reach * reach * (1.0 + SINGLE)) as f32;
-    }
-
-    /// Places of the atoms in a column of bins along the last axis.
-    #[inline]
-    fn column(&self, x: i64, y: i64, run: Run) -> Range<usize> {
-        self.starts[self.flat([x, y, run.first])] as usize..self.starts[self.flat([x, y, run.last]) + 1] as usize
-    }
-
-    pub fn search(&mut self, scene: &Scene, half: &mut Half) -> Result<()> {
-        if scene.points.is_empty() {
-            return Ok(());
-        }
-        self.set(scene);
-        let mut row = std::mem::take(&mut self.row);
-        for i in 0..scene.points.len() {
-            self.seek(scene, i, &mut row);
-            half.reserve(row.keys.len())?;
-            row.keys.sort_unstable();
-            let start = half.entries.len();
-            for &key in &row.keys {
-                let (j, (image, lattice)) = ((key >> 32) as usize, &row.images[(key & u64::from(u32::MAX)) as usize]);
-                let vector = cell::plus(&cell::sub(&scene.points[j], &scene.points[i]), 1.0, lattice);
-                let (squared, shift) = (cell::dot(&vector, &vector), scene.shift(i, j, *image));
-                if squared < scene.limit && (i != j || shift > [0; 3]) {
-                    half.push(i, j, shift, squared, &vector)?;
-                }
-            }
-            if !scene.keeps_order() {
-                half.sort_images(start);
-            }
-            half.end_row();
-        }
-        self.row = row;
+    /// Sorts the atoms of the scene into bins.
+    pub fn set(&mut self, scene: &Scene) -> Result<()> {
+        let reach = scene.frame.heights.map(|height| scene.reach / height);
+        self.images.set(scene, reach);
+        self.packing = Packing::of(scene.points.len(), self.images.all().len())?;
+        let axes = self.divide(scene, reach)?;
+        let unit = self.set_sight(scene);
+        self.spread(scene, &axes, unit);
+        self.sort();
         Ok(())
     }
 
-    /// Finds all images of atoms j >= i within the cutoff of atom i, and few others.
-    fn seek(&self, scene: &Scene, i: usize, row: &mut Row) {
-        let home = self.home[i];
-        let p = cell::sub(&scene.points[i], &self.origin);
-        row.keys.clear();
-        row.images.clear();
-        for &xs in self.runs[0].of(home[0]) {
-            for &ys in self.runs[1].of(home[1]) {
-                for &zs in self.runs[2].of(home[2]) {
-                    let image = [xs.image, ys.image, zs.image];
-                    let lattice = scene.lattice(image);
-                    let away = cell::sub(&p, &lattice).map(|x| f32x8::splat(x as f32));
-                    row.count = 0;
-                    for x in xs.first..=xs.last {
-                        for y in ys.first..=ys.last {
-                            self.scan(self.column(x, y, zs), away, i32x8::splat(i as i32), row);
-                        }
+    /// Chooses the bins: over the cell and what is within reach of it, or over the atoms.
+    fn divide(&mut self, scene: &Scene, reach: Vec3) -> Result<[Axis; 3]> {
+        let frame = &scene.frame;
+        let (mut lows, mut highs) = (reach.map(|r| -r), reach.map(|r| 1.0 + r));
+        for k in (0..3).filter(|&k| !frame.periodic[k]) {
+            let along = scene.points.iter().map(|p| cell::dot(&frame.dual[k], p));
+            (lows[k], highs[k]) = along.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), x| (l.min(x), h.max(x)));
+        }
+        let images: f64 = (0..3).filter(|&k| frame.periodic[k]).map(|k| 1.0 + 2.0 * reach[k]).product();
+        let points = scene.points.len() as f64 * images;
+        self.points.clear();
+        if points > MAX_POINTS as f64 || self.points.try_reserve(points as usize).is_err() {
+            return Err(too_large("atoms and images", points, MAX_POINTS));
+        }
+        let extents = std::array::from_fn(|k| (highs[k] - lows[k]) / reach[k]);
+        self.counts = counts(extents, points);
+        self.apart = std::array::from_fn(|k| {
+            let bins = ceil(self.counts[k] as f64 / extents[k].max(f64::MIN_POSITIVE)) as usize;
+            bins.clamp(1, self.counts[k])
+        });
+        Ok(std::array::from_fn(|k| {
+            let (low, high, count) = (lows[k], highs[k], self.counts[k]);
+            Axis { low, high, count, scale: count as f64 / (high - low).max(f64::MIN_POSITIVE) }
+        }))
+    }
+
+    /// Lists the atoms and all their images that can be neighbours of others.
+    fn spread(&mut self, scene: &Scene, axes: &[Axis; 3], unit: f64) {
+        let (origin, most, images) = (scene.origin(), self.images.most(), self.images.all());
+        for (atom, p) in scene.points.iter().enumerate() {
+            let part: Vec3 = std::array::from_fn(|k| cell::dot(&scene.frame.dual[k], p));
+            let steps: [_; 3] = std::array::from_fn(|k| {
+                let (from, to) = (ceil(axes[k].low - part[k]), floor(axes[k].high - part[k]) as i64);
+                if scene.frame.periodic[k] { from.max(-most[k])..=to.min(most[k]) } else { 0..=0 }
+            });
+            let p = cell::sub(p, &origin);
+            for x in steps[0].clone() {
+                let bin = axes[0].bin(part[0] + x as f64) * axes[1].count;
+                for y in steps[1].clone() {
+                    let bin = (bin + axes[1].bin(part[1] + y as f64)) * axes[2].count;
+                    for z in steps[2].clone() {
+                        let bin = (bin + axes[2].bin(part[2] + z as f64)) as u32;
+                        let image = self.images.number([x, y, z]);
+                        let at = cell::plus(&p, 1.0, &images[image].vector).map(|x| (x * unit) as f32);
+                        self.points.push(Point { bin, key: self.packing.key(atom, image), at });
                     }
-                    let place = row.images.len() as u64;
-                    let key = |&hit: &u32| (self.atoms[hit as usize] as u64) << 32 | place;
-                    row.keys.extend(row.hits[..row.count].iter().map(key));
-                    row.images.push((image, lattice));
                 }
             }
         }
     }
 
-    /// Notes the places among these that are near `away` and hold an atom j >= i.
+    /// Sets how far the first look is sure. Returns the factor to its units.
+    fn set_sight(&mut self, scene: &Scene) -> f64 {
+        let unit = 1.0 / scene.reach;
+        let origin = scene.origin();
+        let largest = largest(scene.points.iter().map(|p| cell::sub(p, &origin)))
+            + largest(self.images.all().iter().map(|image| image.vector));
+        if largest * unit > COARSE {
+            // All at one place, and none of it sure.
+            (self.far, self.sure) = (1.0, -1.0);
+            return 0.0;
+        }
+        let error = SINGLE * (2.0 * largest * unit + 1.0);
+        self.far = ((1.0 + error).powi(2) * (1.0 + SINGLE)) as f32;
+        let sure = scene.limit.sqrt() * unit - error;
+        self.sure = if sure > 0.0 { (sure.powi(2) * (1.0 - SINGLE)) as f32 } else { -1.0 };
+        unit
+    }
+
+    /// Counting sort.
+    fn sort(&mut self) {
+        let bins = self.counts.iter().product::<usize>();
+        self.starts.clear();
+        self.starts.resize(bins + 1, 0);
+        for point in &self.points {
+            self.starts[point.bin as usize] += 1;
+        }
+        let mut sum = 0;
+        for column in self.starts[..bins].chunks_mut(self.counts[2]) {
+            for start in column {
+                sum += *start;
+                *start = sum;
+            }
+            sum = sum.next_multiple_of(LANES as u32);
+        }
+        self.starts[bins] = sum;
+        self.blocks.clear();
+        self.blocks.resize(sum as usize / LANES, EMPTY);
+        // From the back: each start moves down to where its bin begins.
+        for point in self.points.iter().rev() {
+            let start = &mut self.starts[point.bin as usize];
+            *start -= 1;
+            let (block, lane) = (&mut self.blocks[*start as usize / LANES], *start as usize % LANES);
+            block.keys[lane] = point.key;
+            for (component, x) in block.points.iter_mut().zip(point.at) {
+                component[lane] = x;
+            }
+        }
+    }
+
+    pub fn flat(&self, [x, y, z]: [usize; 3]) -> usize {
+        (x * self.counts[1] + y) * self.counts[2] + z
+    }
+
+    /// Lists the blocks around a bin.
     #[inline]
-    fn scan(&self, places: Range<usize>, away: [f32x8; 3], i: i32x8, row: &mut Row) {
-        let room = row.count + places.len() + LANES;
-        if row.hits.len() < room {
-            row.hits.resize(2 * room, 0);
-        }
-        let limit = f32x8::splat(self.limit);
-        for first in places.clone().step_by(LANES) {
-            let [x, y, z] = self.points.each_ref().map(|component| f32x8::new(lanes(component, first)));
-            let d = [x - away[0], y - away[1], z - away[2]];
-            // What overflows is near: the exact distance will tell.
-            let far = (d[0] * d[0] + d[1] * d[1] + d[2] * d[2]).simd_gt(limit).to_bitmask();
-            let others = i32x8::new(lanes(&self.atoms, first)).simd_lt(i).to_bitmask();
-            let mine = u32::MAX >> 24 >> LANES.saturating_sub(places.end - first);
-            let hits = (mine & !(far | others)) as usize;
-            // All lanes, without a branch: what is no hit will be written over.
-            for (noted, lane) in row.hits[row.count..row.count + LANES].iter_mut().zip(&HIT_LANES[hits]) {
-                *noted = first as u32 + lane;
+    pub fn around(&self, bin: [usize; 3], blocks: &mut Vec<u32>) {
+        let [xs, ys, zs] =
+            [0, 1, 2].map(|k| bin[k].saturating_sub(self.apart[k])..(bin[k] + self.apart[k] + 1).min(self.counts[k]));
+        for x in xs {
+            for y in ys.clone() {
+                let first = self.starts[self.flat([x, y, zs.start])] / LANES as u32;
+                let end = self.starts[self.flat([x, y, zs.end])].div_ceil(LANES as u32);
+                // Mostly up to four, without a loop: what is too many is cut off.
+                blocks.extend_from_slice(&[first, first + 1, first + 2, first + 3]);
+                if end - first <= 4 {
+                    blocks.truncate(blocks.len() - 4 + (end - first) as usize);
+                } else {
+                    blocks.extend(first + 4..end);
+                }
             }
-            row.count += hits.count_ones() as usize;
         }
     }
 }
 
-#[inline]
-fn lanes<T: Copy + Default>(values: &[T], first: usize) -> [T; LANES] {
-    values[first..].first_chunk().copied().unwrap_or_default()
-}
-
-/// The bits that are set in each number, in front.
-static HIT_LANES: [[u32; LANES]; 256] = {
-    let mut table = [[0; LANES]; 256];
-    let mut bits = 0;
-    while bits < 256 {
-        let (mut lane, mut count) = (0, 0);
-        while lane < LANES {
-            if bits >> lane & 1 == 1 {
-                table[bits][count] = lane as u32;
-                count += 1;
-            }
-            lane += 1;
-        }
-        bits += 1;
-    }
-    table
-};
-
-/// Bins about as wide as the cutoff or less, but not many more bins than atoms.
-fn counts(extents: Vec3, reach: f64, atoms: usize) -> [i64; 3] {
-    let volume = extents.iter().map(|&extent| extent.max(reach)).product::<f64>();
-    let across = if atoms as f64 * reach.powi(3) / volume < DENSE { 1.0 } else { 2.0 };
+/// Bins about as wide as the reach or less, but not many more bins than points. Extents are in units
+/// of the reach.
+fn counts(extents: Vec3, points: f64) -> [usize; 3] {
+    let volume = extents.iter().map(|&extent| extent.max(1.0)).product::<f64>();
+    let across = if points / volume < DENSE { 1.0 } else { 2.0 };
     let divisors = [across, across, FINE];
-    let mut counts: Vec3 = std::array::from_fn(|k| cell::floor(extents[k] * divisors[k] / reach).max(1.0));
-    let limit = (4 * atoms + 64) as f64;
+    // Not quite: so that rounding makes none narrower.
+    let mut counts: Vec3 = std::array::from_fn(|k| floor(extents[k] * divisors[k] * (1.0 - 1e-12)).max(1.0));
+    let limit = 4.0 * points + 64.0;
     while counts.iter().product::<f64>() > limit {
         let largest = (1..3).fold(0, |best, k| if counts[k] > counts[best] { k } else { best });
-        counts[largest] = cell::floor(0.5 * counts[largest] + 0.5);
+        counts[largest] = floor(0.5 * counts[largest] + 0.5);
     }
-    counts.map(|count| count as i64)
+    counts.map(|count| count as usize)
 }

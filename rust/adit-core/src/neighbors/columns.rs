@@ -86,15 +86,16 @@ impl<'a> Columns<'a> {
         }
     }
 
-    /// Writes the first atom of a whole row, and its last pairs, all but their vectors.
-    pub(super) fn put_row(&mut self, base: usize, i: usize, row: Range<usize>, last: &[Entry]) {
+    /// Writes the first atom of a whole row, and its last pairs, all but their vectors. Their second
+    /// atoms are counted from `from`.
+    pub(super) fn put_row(&mut self, base: usize, i: usize, from: usize, row: Range<usize>, last: &[Entry]) {
         let own = row.end - last.len()..row.end;
         if let Some(column) = &mut self.i {
             column[row].fill((base + i) as i64);
         }
         if let Some(column) = &mut self.j {
             for (place, entry) in column[own.clone()].iter_mut().zip(last) {
-                *place = (base + entry.j as usize) as i64;
+                *place = (base + entry.j as usize - from) as i64;
             }
         }
         if let Some(column) = &mut self.shifts {

@@ -4,6 +4,8 @@
 //! mirror image of (i, j, S) joins row j behind those of all smaller i, as a counting sort would
 //! put it; and when row i itself is reached, all its smaller partners are there.
 
+use std::ops::Range;
+
 use super::{Columns, MAX_PAIRS, Quantities, Search, too_large};
 use crate::cell::Vec3;
 use crate::error::{Error, Result};
@@ -45,9 +47,9 @@ impl Half {
         self.mirrored.clear();
     }
 
-    /// How many pairs its memory holds, at 24 bytes each, 48 with vectors.
+    /// Bytes of memory.
     pub fn capacity(&self) -> usize {
-        self.ends.capacity().max(self.entries.capacity()).max(self.vectors.capacity())
+        12 * self.ends.capacity() + 24 * (self.entries.capacity() + self.vectors.capacity())
     }
 
     /// Begins the next system. No atom of another is within 2^31 of its own.
@@ -112,63 +114,91 @@ impl Half {
         self.entries.len() * if self.once { 1 } else { 2 }
     }
 
-    /// Writes all pairs, with the atoms counted from `base`, into columns of exactly their number.
-    /// Returns where each row starts, and where the last ends.
-    pub fn write(&self, base: usize, mut columns: Columns) -> Vec<usize> {
-        let starts = self.row_starts();
+    /// Writes the pairs of some rows, with the first of them counted as atom `base`, into columns of
+    /// exactly their number. Adds where each row ends, from `start`.
+    pub fn write(&self, rows: Range<usize>, base: usize, mut columns: Columns, start: usize, ends: &mut Vec<usize>) {
+        let part = Part { half: self, from: self.end_before(rows.start), rows };
+        let starts = part.row_starts();
         // Where the next mirror image in each row goes.
         let mut next = if self.once { Vec::new() } else { starts.clone() };
-        let mut first = 0;
-        for (i, &end) in self.ends.iter().enumerate() {
-            let row = &self.entries[first..end];
-            columns.put_row(base, i, starts[i]..starts[i + 1], row);
+        for (i, row) in part.rows().enumerate() {
+            let entries = &self.entries[row];
+            columns.put_row(base, i, part.rows.start, starts[i]..starts[i + 1], entries);
             if !self.once {
                 // Backwards: so the mirror images of one atom's images are in the order of their shifts.
-                for entry in row.iter().rev() {
-                    let place = &mut next[entry.j as usize];
+                for entry in entries.iter().rev() {
+                    let place = &mut next[entry.j as usize - part.rows.start];
                     columns.put(*place, base + i, entry.shift.map(i32::wrapping_neg), entry.distance);
                     *place += 1;
                 }
             }
-            first = end;
         }
         if let Some(column) = columns.vectors {
-            self.write_vectors(&starts, column);
+            part.write_vectors(&starts, column);
         }
-        starts
+        ends.extend(starts[1..].iter().map(|end| start + end));
+    }
+
+    /// How many pairs of some rows will be written.
+    pub fn pairs(&self, rows: Range<usize>) -> usize {
+        (self.end_before(rows.end) - self.end_before(rows.start)) * if self.once { 1 } else { 2 }
+    }
+
+    fn end_before(&self, row: usize) -> usize {
+        if row == 0 { 0 } else { self.ends[row - 1] }
+    }
+}
+
+/// Whole systems, one after the other.
+struct Part<'a> {
+    half: &'a Half,
+    rows: Range<usize>,
+    /// First entry.
+    from: usize,
+}
+
+impl Part<'_> {
+    /// The entries of each row.
+    fn rows(&self) -> impl Iterator<Item = Range<usize>> {
+        let mut first = self.from;
+        self.half.ends[self.rows.clone()].iter().map(move |&end| std::mem::replace(&mut first, end)..end)
     }
 
     fn write_vectors(&self, starts: &[usize], column: &mut [Vec3]) {
-        let mut next = if self.once { Vec::new() } else { starts.to_vec() };
-        let mut first = 0;
-        for (i, &end) in self.ends.iter().enumerate() {
-            let (row, vectors) = (&self.entries[first..end], &self.vectors[first..end]);
-            column[starts[i + 1] - row.len()..starts[i + 1]].copy_from_slice(vectors);
-            if !self.once {
-                for (entry, vector) in row.iter().zip(vectors).rev() {
-                    let place = &mut next[entry.j as usize];
+        let mut next = if self.half.once { Vec::new() } else { starts.to_vec() };
+        for (i, row) in self.rows().enumerate() {
+            let (entries, vectors) = (&self.half.entries[row.clone()], &self.half.vectors[row]);
+            column[starts[i + 1] - vectors.len()..starts[i + 1]].copy_from_slice(vectors);
+            if !self.half.once {
+                for (entry, vector) in entries.iter().zip(vectors).rev() {
+                    let place = &mut next[entry.j as usize - self.rows.start];
                     column[*place] = vector.map(|x| -x);
                     *place += 1;
                 }
             }
-            first = end;
         }
     }
 
     /// Where each row that will be written starts, and where the last ends.
     fn row_starts(&self) -> Vec<usize> {
-        let mut starts = vec![0; self.ends.len() + 1];
-        let (mut first, mut sum) = (0, 0);
-        for (i, &end) in self.ends.iter().enumerate() {
-            sum += end - first + if self.once { 0 } else { self.mirrored[i] as usize };
-            starts[i + 1] = sum;
-            first = end;
-        }
+        let mirrored = &self.half.mirrored[self.rows.clone()];
+        let counts = self
+            .rows()
+            .zip(mirrored)
+            .map(|(row, &mirrored)| row.len() + if self.half.once { 0 } else { mirrored as usize });
+        let mut starts = Vec::with_capacity(self.rows.len() + 1);
+        starts.push(0);
+        let mut sum = 0;
+        starts.extend(counts.map(|count| {
+            sum += count;
+            sum
+        }));
         starts
     }
 }
 
-fn too_far(i: usize, j: usize, shift: [i64; 3]) -> Error {
+#[cold]
+pub fn too_far(i: usize, j: usize, shift: [i64; 3]) -> Error {
     let s = shift.iter().find(|&&s| i32::try_from(s).is_err()).copied().unwrap_or_default();
     Error::entry(
         "positions",

@@ -23,8 +23,8 @@ pub struct Scene {
 
 impl Scene {
     pub fn set(&mut self, positions: &[Vec3], given: &Matrix, periodic: [bool; 3], cutoff: f64) -> Result<()> {
-        let largest = positions.iter().flatten().fold(0.0_f64, |largest, x| largest.max(x.abs()));
-        // The maximum passes over NaN.
+        let largest = largest(positions.iter().copied());
+        // That passes over NaN.
         if !(largest <= MAX_COORDINATE) || positions.iter().flatten().any(|x| x.is_nan()) {
             return Err(out_of_bounds(positions));
         }
@@ -84,6 +84,11 @@ impl Scene {
         Ok(())
     }
 
+    /// A point in the midst of the others.
+    pub fn origin(&self) -> Vec3 {
+        self.points.first().copied().unwrap_or_default()
+    }
+
     /// True where the order of shifts of the frame is that of the shifts of the cell as given.
     pub fn keeps_order(&self) -> bool {
         self.as_given
@@ -99,21 +104,37 @@ impl Scene {
     #[inline]
     pub fn shift(&self, i: usize, j: usize, image: [i64; 3]) -> [i64; 3] {
         let (from, to) = (&self.turns[i], &self.turns[j]);
-        let sum: [i64; 3] = std::array::from_fn(|k| image[k] + from[k] - to[k]);
-        if self.as_given { sum } else { original(&self.frame, sum) }
+        self.original(std::array::from_fn(|k| image[k] + from[k] - to[k]))
+    }
+
+    /// Steps of the frame in units of the cell as given; they saturate.
+    #[inline]
+    pub fn original(&self, steps: [i64; 3]) -> [i64; 3] {
+        if self.as_given { steps } else { original(&self.frame, steps) }
     }
 }
 
-/// Shift in units of the cell as given, from one in units of the frame.
 #[cold]
-fn original(frame: &Frame, shift: [i64; 3]) -> [i64; 3] {
+fn original(frame: &Frame, steps: [i64; 3]) -> [i64; 3] {
     let mut sum = [0_i64; 3];
-    for (s, row) in shift.iter().zip(&frame.transform) {
+    for (s, row) in steps.iter().zip(&frame.transform) {
         for (total, entry) in sum.iter_mut().zip(row) {
             *total = total.saturating_add(s.saturating_mul(*entry));
         }
     }
     sum
+}
+
+/// The largest component there is, without its sign; it passes over NaN.
+pub fn largest(vectors: impl Iterator<Item = Vec3>) -> f64 {
+    // One for each component: they do not wait for each other.
+    let mut largest = [0.0_f64; 3];
+    for vector in vectors {
+        for (largest, x) in largest.iter_mut().zip(vector) {
+            *largest = if x.abs() > *largest { x.abs() } else { *largest };
+        }
+    }
+    largest.into_iter().fold(0.0, f64::max)
 }
 
 #[cold]
