@@ -72,6 +72,20 @@ proptest! {
     }
 
     #[test]
+    fn a_needle_whose_short_edges_nearly_agree(turn in -1e-3..1e-3f64) {
+        let powers = [1.753_360_935_153_421_8, -1.943_564_066_129_322_3, -2.097_731_183_823_031];
+        let mut given = [
+            [-8.321_540_855_973_945, 0.0, turn],
+            [3.224_719_519_048_303, -0.581_874_623_035_317_7, 2.737_248_744_878_400_2],
+            [4.090_839_223_093_89, 4.179_984_386_922_104, 7.312_069_998_12_298],
+        ];
+        for (row, power) in given.iter_mut().zip(powers) {
+            *row = cell::scaled(row, 10f64.powf(power));
+        }
+        check(&given)?;
+    }
+
+    #[test]
     fn any_numbers_end(given in prop::array::uniform3(prop::array::uniform3(any::<f64>()))) {
         check(&given)?;
     }

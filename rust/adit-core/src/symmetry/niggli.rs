@@ -8,7 +8,7 @@ use crate::cell::{self, Matrix, Transform};
 use crate::error::{Error, Result};
 use crate::threads;
 
-/// Squared lengths are compared to within this part of the cell (volume to the power 2/3). The first
+/// Squared lengths are compared to within this part of the shortest one's square. The first
 /// is wide enough for cells stored in single precision. Where lengths differ by about as much as the
 /// tolerance, moyo goes round in circles and gives up; then the next one decides.
 const TOLERANCES: [f64; 7] = [1e-5, 1e-4, 1e-6, 1e-7, 1e-8, 1e-9, 1e-3];
@@ -49,12 +49,12 @@ pub fn niggli_transform(given: &Matrix) -> Option<Transform> {
     let (rows, first) = cell::minkowski_reduce(given)?;
     let lengths = rows.map(|row| cell::norm(&row));
     let longest = lengths.iter().copied().fold(0.0, f64::max);
-    if lengths.iter().any(|&length| length * MAX_ASPECT < longest) {
+    let shortest = lengths.iter().copied().fold(longest, f64::min);
+    if shortest * MAX_ASPECT < longest {
         return None;
     }
-    let size = cell::determinant(&rows).abs().cbrt();
     let second = TOLERANCES.iter().find_map(|tolerance| {
-        let scale = (MOYO_TOLERANCE / tolerance).sqrt() / size;
+        let scale = (MOYO_TOLERANCE / tolerance).sqrt() / shortest;
         let lattice = Lattice::from_basis(rows.map(|row| cell::scaled(&row, scale)));
         lattice.niggli_reduce().ok()
     });
