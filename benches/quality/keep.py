@@ -23,7 +23,7 @@ from adit.weights import SamplingDefaults
 
 Clock = Callable[[], float]
 ANCESTRAL = SamplingDefaults(steps=100, solver="ancestral", cfg=1.0)
-"""As molecules are sampled from the shipped weights."""
+"""Of all networks that are compared."""
 _BLOCK = 256
 
 
@@ -48,7 +48,7 @@ def kept_samples(
 
 
 def generated(generator: Generator, n: int, seed: int, folder: Path, clock: Clock) -> tuple[list[AtomicSystem], float]:
-    """`n` molecules of our weights with the sampling of the shipped ones, kept in `folder`, and their seconds."""
+    """`n` molecules of our weights by `ANCESTRAL`, kept in `folder`, and their seconds."""
     size = min(_BLOCK, n)
 
     def block(start: int) -> list[AtomicSystem]:
