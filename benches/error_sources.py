@@ -9,7 +9,6 @@ time t of the path and brought back by the sampler (from which t on do they come
 from __future__ import annotations
 
 import argparse
-import csv
 from pathlib import Path
 
 import torch
@@ -22,11 +21,11 @@ from adit.flow.path import interpolate
 from adit.flow.solver import integrate, time_grid
 from adit.generate import Generator
 from adit.models.dit import MOLECULE
-from adit.models.vae import Decoded
 from adit.system import AtomicSystem
 from adit.train.reconstruct import find_vae, read_vae
 from adit.train.stages import load_all
 from adit.train.validate import size_groups
+from sampling_curve import save
 
 ROOT = Path(__file__).parents[1]
 
@@ -47,13 +46,13 @@ def main() -> None:
     generator = Generator.from_pretrained(options.weights, device="cpu")
     model, denoiser = generator.model, generator.denoiser
     vae = read_vae(find_vae(options.vae), torch.device("cpu"))
-    vae.latent_mean[:], vae.latent_std[:] = model.latent_mean, model.latent_std
+    vae.decoder, vae.latent_mean, vae.latent_std = model.decoder, model.latent_mean, model.latent_std
     groups = size_groups(load_all((options.data,)).split("val"), options.n, options.seed)
     torch.manual_seed(options.seed)
 
     def decode(latents: Tensor) -> list[AtomicSystem]:
         periodic = torch.zeros(len(latents), dtype=torch.bool)
-        return Decoded(*model.decoder(latents * model.latent_std + model.latent_mean, periodic)).to_systems(periodic)
+        return vae.decode(latents, periodic).to_systems(periodic)
 
     def back(latents: Tensor, begin: float) -> Tensor:
         x = interpolate(torch.randn_like(latents), latents, torch.tensor([begin]))
@@ -79,10 +78,7 @@ def main() -> None:
             )  # fmt: skip
             print("  ".join(f"{name} {entry}" for name, entry in rows[-1].items()), flush=True)
     if options.csv:
-        with options.csv.open("w", newline="") as handle:
-            writer = csv.DictWriter(handle, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        save(rows, options.csv)
 
 
 if __name__ == "__main__":

@@ -109,10 +109,10 @@ def dit(
 ) -> None:
     """Stage 2: the Diffusion Transformer on the latents of OUT/vae. Writes OUT/dit."""
     chosen = _recipe(recipe, data, "dit", steps, tokens, seed, compile, bf16)
-    from adit.train.stages import best_vae, train_dit
+    from adit.train.stages import train_dit
 
     folder = out or Path("runs") / chosen.name
-    done = train_dit(chosen, folder, vae or best_vae(folder), _device(device, threads), resume, stop_at)
+    done = train_dit(chosen, folder, vae or folder, _device(device, threads), resume, stop_at)
     typer.echo(f"Diffusion Transformer in {done}; next: adit-train export {folder}")
 
 

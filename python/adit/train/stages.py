@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from adit.config import Recipe, recipe_from_dict, to_dict
+from adit.config import Recipe, TrainConfig, recipe_from_dict, to_dict
 from adit.data.packed import PackedDataset
 from adit.data.prepare import load
 from adit.errors import CheckpointError, InvalidInputError
@@ -21,9 +21,9 @@ from adit.models.dit import DiT
 from adit.models.vae import VAE
 from adit.train.checkpoint import list_checkpoints, load_tensors, read_state
 from adit.train.dit import DiTLoss
-from adit.train.loop import Trainer, compile_blocks
+from adit.train.loop import Loss, Trainer, compile_blocks
 from adit.train.meter import Budget
-from adit.train.reconstruct import read_vae
+from adit.train.reconstruct import find_vae, read_vae
 from adit.train.vae import DecoderLoss, VAELoss
 from adit.train.validate import (
     atom_counts,
@@ -45,24 +45,10 @@ def train_vae(
 ) -> Path:  # fmt: skip
     """Stage 1. Returns the folder of its checkpoints, `folder/vae`. With `budget` the clock sets the steps."""
     data = load_all(recipe.data)
-    train, held_out = data.split("train"), data.split("val")
     torch.manual_seed(recipe.vae_train.seed)
     vae = VAE(recipe.vae).to(device)
-    trainer = Trainer(
-        model=vae,
-        loss=VAELoss(vae, recipe.vae_loss),
-        data=train,
-        config=recipe.vae_train,
-        folder=_run_folder(folder / "vae", resume),
-        header=_header("vae", recipe),
-        validate=(lambda _: reconstruction_figures(vae, held_out, recipe.vae_train.validation_samples))
-        if len(held_out) and can_validate()
-        else None,
-        device=device,
-        budget=budget,
-    )
-    trainer.run(resume, stop_at)
-    return folder / "vae"
+    loss, out = VAELoss(vae, recipe.vae_loss), folder / "vae"
+    return _train_autoencoder(vae, loss, data, recipe, recipe.vae_train, out, resume, stop_at, budget)
 
 
 def train_decoder(
@@ -75,32 +61,41 @@ def train_decoder(
     second stage or after it.
     """
     data = load_all(recipe.data)
-    train, held_out = data.split("train"), data.split("val")
     vae = load_vae(vae_folder, device)
-    vae.latent_mean[:], vae.latent_std[:] = latent_statistics(vae, train)
+    vae.latent_mean[:], vae.latent_std[:] = latent_statistics(vae, data.split("train"))
     recipe = replace(recipe, vae=vae.config)
+    loss, out = DecoderLoss(vae, recipe.decoder_loss), folder / "decoder"
+    return _train_autoencoder(vae, loss, data, recipe, recipe.decoder_train, out, resume, stop_at, budget)
+
+
+def _train_autoencoder(
+    vae: VAE, loss: Loss, data: PackedDataset, recipe: Recipe, config: TrainConfig, folder: Path,
+    resume: bool, stop_at: int | None, budget: Budget | None,
+) -> Path:  # fmt: skip
+    """What the two stages of an autoencoder share. Returns `folder`, which gets its checkpoints."""
+    held_out = data.split("val")
     trainer = Trainer(
         model=vae,
-        loss=DecoderLoss(vae, recipe.decoder_loss),
-        data=train,
-        config=recipe.decoder_train,
-        folder=_run_folder(folder / "decoder", resume),
+        loss=loss,
+        data=data.split("train"),
+        config=config,
+        folder=_run_folder(folder, resume),
         header=_header("vae", recipe),
-        validate=(lambda _: reconstruction_figures(vae, held_out, recipe.decoder_train.validation_samples))
+        validate=(lambda _: reconstruction_figures(vae, held_out, config.validation_samples))
         if len(held_out) and can_validate()
         else None,
-        device=device,
+        device=vae.latent_mean.device,
         budget=budget,
     )
     trainer.run(resume, stop_at)
-    return folder / "decoder"
+    return folder
 
 
 def train_dit(
     recipe: Recipe, folder: Path, vae_folder: Path, device: torch.device, resume: bool = False,
     stop_at: int | None = None, budget: Budget | None = None,
 ) -> Path:  # fmt: skip
-    """Stage 2, on the averaged autoencoder of the last checkpoint in `vae_folder`. Returns `folder/dit`."""
+    """Stage 2, on the averaged autoencoder that `find_vae` finds in `vae_folder`. Returns `folder/dit`."""
     data = load_all(recipe.data)
     train, held_out = data.split("train"), data.split("val")
     vae = load_vae(vae_folder, device)
@@ -163,7 +158,7 @@ def speedrun(
         if not (resume and _finished(decoder)):
             train_decoder(recipe, folder, vae, device, resume, budget=Budget(60 * minutes * decoder_share, clock))
         left -= _spent(decoder)
-    train_dit(recipe, folder, best_vae(folder), device, resume, budget=Budget(left, clock, marks))
+    train_dit(recipe, folder, folder, device, resume, budget=Budget(left, clock, marks))
     export(folder, folder / "weights", recipe.name, {})
     return folder / "weights"
 
@@ -197,7 +192,7 @@ def export(run: Path, out: Path, name: str, defaults: Mapping[str, SamplingDefau
         defaults: sampling settings to ship, for each kind of system; a kind left out gets those of `SamplingDefaults`.
     """
     device = torch.device("cpu")
-    vae = load_vae(best_vae(run), device)
+    vae = load_vae(run, device)
     checkpoint = _last(run / "dit")
     state = read_state(checkpoint)
     recipe = recipe_from_state(state)
@@ -226,14 +221,9 @@ def bundle(
     return Pretrained(name=name, model=model, defaults=settings, atom_counts=counts, about=about)
 
 
-def best_vae(run: Path) -> Path:
-    """`run/decoder` where that stage was trained, else `run/vae`."""
-    return run / "decoder" if list_checkpoints(run / "decoder") else run / "vae"
-
-
 def load_vae(folder: Path, device: torch.device) -> VAE:
-    """The averaged autoencoder of the last checkpoint in a folder, frozen."""
-    return read_vae(_last(folder), device)
+    """The averaged autoencoder that `find_vae` finds for a run or in a stage's folder, frozen."""
+    return read_vae(find_vae(folder), device)
 
 
 def load_all(names: tuple[str, ...]) -> PackedDataset:

@@ -33,7 +33,7 @@ class VAELoss:
         mean, log_variance = self.vae.posterior(dirty)
         self._follow(mean.detach())
         latents = mean + (0.5 * log_variance).exp() * _normal(mean, generator)
-        strength = self.config.latent_noise * torch.rand(batch.n_systems, 1, 1, generator=generator, device=mean.device)
+        strength = _strength(mean, self.config, generator)
         latents = latents + strength * self.vae.latent_std * _normal(mean, generator)
         decoded = Decoded(*self.vae.decoder(latents, batch.periodic))
         with torch.autocast(mean.device.type, enabled=False):
@@ -69,13 +69,16 @@ class DecoderLoss:
         clean = augment(batch, generator)
         with torch.no_grad():
             latents = self.vae.encode(clean)
-        strength = self.config.latent_noise * torch.rand(
-            batch.n_systems, 1, 1, generator=generator, device=latents.device
-        )
+        strength = _strength(latents, self.config, generator)
         decoded = self.vae.decode(latents + strength * _normal(latents, generator), batch.periodic)
         with torch.autocast(latents.device.type, enabled=False):
             terms = reconstruction_terms(decoded, clean)
         return total_loss(terms, self.config), terms
+
+
+def _strength(latents: Tensor, config: VAELossConfig, generator: torch.Generator) -> Tensor:
+    """(B, 1, 1) of the noise on the latents, up to `latent_noise`."""
+    return config.latent_noise * torch.rand(len(latents), 1, 1, generator=generator, device=latents.device)
 
 
 def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
