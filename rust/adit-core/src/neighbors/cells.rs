@@ -164,13 +164,11 @@ mod tests {
     use super::super::{Algorithm, Quantities, Search};
     use super::*;
     use crate::cell::Vec3;
+    use crate::random::Random;
 
     fn points(count: usize, edge: f64) -> Vec<Vec3> {
-        let mut state = 3_u64;
-        let mut random = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            edge * (state >> 11) as f64 / (1_u64 << 53) as f64
-        };
+        let mut source = Random::new(3, 0);
+        let mut random = || edge * source.uniform();
         (0..count).map(|_| [random(), random(), random()]).collect()
     }
 

@@ -133,6 +133,7 @@ mod tests {
     use multiversion::target::match_target;
 
     use super::*;
+    use crate::random::Random;
 
     type Answers = ([i32; LANES], usize, u32, [i32; RANKS]);
 
@@ -148,11 +149,8 @@ mod tests {
 
     #[test]
     fn answers_are_the_same_on_any_processor() {
-        let mut state = 9_u64;
-        let mut random = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 40) as i32
-        };
+        let mut source = Random::new(9, 0);
+        let mut random = || (source.uniform() * f64::from(1 << 24)) as i32;
         for _ in 0..1000 {
             let mut point = || [0; LANES].map(|_: i32| random() as f32 * 1e-7);
             let points = [point(), point(), point()];

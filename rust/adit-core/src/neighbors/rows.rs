@@ -240,6 +240,7 @@ impl View<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Random;
 
     fn write_portable(view: &View, base: usize, columns: &mut Columns) {
         view.write(base, columns);
@@ -248,11 +249,8 @@ mod tests {
     /// What [`write_fast`] makes is what [`View::write`] makes on any processor.
     #[test]
     fn columns_are_the_same_on_any_processor() {
-        let mut state = 5_u64;
-        let mut random = |below: u64| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) % below
-        };
+        let mut source = Random::new(5, 0);
+        let mut random = |below: u64| (source.uniform() * below as f64) as u64;
         let points: Vec<Vec3> = (0..50).map(|_| [0; 3].map(|_: i32| random(1 << 30) as f64 * 1e-8 - 3.0)).collect();
         let turns: Vec<[i32; 3]> = (0..50).map(|_| [0; 3].map(|_: i32| random(9) as i32 - 4)).collect();
         let images: Vec<Step> =
