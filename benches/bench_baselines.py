@@ -6,7 +6,8 @@
 
 Baselines: time of one evaluation, median, times the published number of evaluations, plus decoding. Not measured and
 so left out in their favour: their sampler's arithmetic between evaluations, bonds, files. Ours: end to end with the
-default settings of the shipped weights, files written, in whole blocks as adit-gen makes them.
+default settings of the shipped weights, files written, in whole blocks as adit-gen makes them; likewise our DiT of the
+published size, whose 100 steps are continued from a few.
 """
 
 from __future__ import annotations
@@ -96,38 +97,40 @@ def decoding_seconds(entry: Entry, published: Way, bench: Bench, sizes: Sizes) -
     return Timer(bench, plain, build(plain, bench)).time(published, sizes).seconds
 
 
-def our_row(generator: Generator, workload: Workload, bench: Bench, quick: bool) -> Row:
-    """The shipped weights: the network timed like the others, the whole end to end."""
-    entry = ours.shipped_entry(generator, workload.system)
+def our_row(generator: Generator, workload: Workload, bench: Bench, quick: bool, steps: int | None = None) -> Row:
+    """One of ours: the network timed like the others, the whole end to end; `steps` as in `ours.end_to_end`."""
+    entry = ours.entry(generator, workload.system)
     timer = Timer(replace(bench, search=False), entry, build(entry, bench))
     row = rows_of(timer, workload)[0]
-    each, measured = ours.end_to_end(generator, workload, bench.repeats, 0.0 if quick else OURS, 4 if quick else None)
+    limit = 0.0 if quick else OURS
+    each, measured = ours.end_to_end(generator, workload, bench.repeats, limit, 4 if quick else None, steps)
     total = SAMPLES * each
     say(f"  {entry.name}, {workload.name}: {total:,.0f} s end to end, from {measured}")
-    note = "" if workload.trained else "weights not trained for these sizes: time only"
-    return replace(
-        row, seconds=total, best_seconds=total, best=f"end to end, {measured}", ratio=1.0, best_ratio=1.0, note=note
-    )
+    note = "" if workload.trained or steps else "weights not trained for these sizes: time only"
+    return replace(row, seconds=total, best_seconds=total, best=f"end to end, {measured}", note=note)
 
 
 def compare(
     generator: Generator, loads: list[Workload], bench: Bench, options: argparse.Namespace, elapsed: Callable[[], float]
 ) -> list[Row]:
     """All rows, by workload, ours first. A network is built and compiled once for all its workloads."""
-    tables = {load.name: [our_row(generator, load, bench, options.quick)] for load in loads}
-    systems = list(dict.fromkeys(load.system for load in loads))
-    chosen = [entry for entry in select(options.baselines) if set(entry.systems) & set(systems)]
-    for entry in [*map(ours.published_size_entry, systems), *chosen]:
+    large = ours.published_size(generator)
+    tables = {
+        load.name: [our_row(generator, load, bench, options.quick), our_row(large, load, bench, options.quick, 3)]
+        for load in loads
+    }
+    systems = {load.system for load in loads}
+    for entry in [entry for entry in select(options.baselines) if set(entry.systems) & systems]:
         late = bench.search and elapsed() > 0.6 * options.minutes
         timer = Timer(replace(bench, search=bench.search and not late), entry, build(entry, bench))
         timer.note = "best way not searched, out of time" if late else ""
         for load in loads:
             if load.system in entry.systems:
-                tables[load.name] += [beside(row, tables[load.name][0]) for row in rows_of(timer, load)]
+                tables[load.name] += rows_of(timer, load)
         del timer
         torch.compiler.reset()
         gc.collect()
-    return [row for rows in tables.values() for row in rows]
+    return [beside(row, rows[0]) for rows in tables.values() for row in rows]
 
 
 def beside(row: Row, first: Row) -> Row:
@@ -138,8 +141,8 @@ def beside(row: Row, first: Row) -> Row:
 def sweep(generator: Generator, bench: Bench) -> Iterable[Point]:
     """Network seconds against atoms and against batch, for molecules; median of three."""
     entries = [
-        ours.shipped_entry(generator, MOLECULE),
-        ours.published_size_entry(MOLECULE),
+        ours.entry(generator, MOLECULE),
+        ours.entry(ours.published_size(generator), MOLECULE),
         *select(PLOTTED, MOLECULE),
     ]
     at, batches = max(bench.batch // 4, 1), [max(bench.batch // 16, 1) * 4**k for k in range(4)]

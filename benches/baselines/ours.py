@@ -19,8 +19,7 @@ from adit.generate import Generator
 from adit.models.dit import CRYSTAL as CRYSTAL_LABEL
 from adit.models.dit import MOLECULE as MOLECULE_LABEL
 from adit.models.dit import NULL, DiT, Modulations
-from adit.models.vae import Decoder
-from adit.weights import SamplingDefaults
+from adit.weights.store import GenerationModel, Pretrained, SamplingDefaults
 from baselines.common import Baseline, Draw
 from baselines.registry import CRYSTAL, MOLECULE, Entry
 from baselines.workloads import Workload
@@ -56,36 +55,30 @@ class OurDiT(Baseline):
         return {"latents": Draw(seed, self.place).normal(*shape)}
 
 
-class OurDecoder(Baseline):
-    """adit's decoder with random weights."""
-
-    def __init__(self, config: VAEConfig, system: str) -> None:
-        super().__init__()
-        self.decoder, self.system, self.latent_dim = Decoder(config), system, config.latent_dim
-        self.blocks = self.decoder.blocks
-
-    def forward(self, latents: Tensor) -> Tensor:
-        """Latents (B, N, L) to logits of the elements, with all else that the decoder says."""
-        periodic = torch.full((len(latents),), self.system == CRYSTAL, device=latents.device)
-        logits: Tensor = self.decoder(latents, periodic)[0]
-        return logits
-
-    def inputs(self, sizes: Tensor, seed: int = 0) -> dict[str, Tensor | None]:
-        return {"latents": Draw(seed, self.place).normal(len(sizes), int(sizes.max()), self.latent_dim)}
-
-
 def network_calls(settings: SamplingDefaults) -> int:
     """Forward passes of the DiT for one sample with these settings."""
     steps = 2 * settings.steps - 1 if settings.solver == "heun" else settings.steps
     return steps * (1 if settings.cfg in (0.0, 1.0) else 2)
 
 
-def shipped_entry(generator: Generator, system: str) -> Entry:
-    """The shipped weights' network and settings, for the columns of the table."""
+def published_size(generator: Generator) -> Generator:
+    """adit at the size of ADiT-S and the published 51 M of autoencoder, random weights, its published settings."""
+    settings = SamplingDefaults(steps=100, solver="euler", cfg=2.0)
+    weights = Pretrained(
+        name="DiT-S (random weights)",
+        model=GenerationModel(VAEConfig(), DiTConfig()),
+        defaults=dict.fromkeys((MOLECULE, CRYSTAL), settings),
+        atom_counts=generator.weights.atom_counts,
+    )
+    return Generator(weights, device=str(generator.device))
+
+
+def entry(generator: Generator, system: str) -> Entry:
+    """The generator's network and settings, for the columns of the table."""
     settings, config = generator.defaults[system], generator.model.dit.config
     passes = network_calls(replace(settings, cfg=1.0))
     return Entry(
-        name=f"adit, shipped weights ({generator.weights.name})",
+        name=f"adit, {generator.weights.name}",
         source="this package",
         build=partial(OurDiT, config, system, settings.cfg),
         parameters=sum(p.numel() for p in generator.model.dit.parameters()),
@@ -99,47 +92,46 @@ def shipped_entry(generator: Generator, system: str) -> Entry:
     )
 
 
-def published_size_entry(system: str) -> Entry:
-    """Our DiT and decoder at the size of ADiT-S, random weights, with the settings of published ADiT."""
-    return Entry(
-        name="adit, DiT-S (random weights)",
-        source="this package",
-        build=partial(OurDiT, DiTConfig(), system, 2.0),
-        parameters=32.6e6,
-        gflop=0,
-        gflop_atoms=0,
-        evaluations=(100,),
-        systems=(system,),
-        equivariant=False,
-        pads=False,
-        masks=False,
-        decoder=partial(OurDecoder, VAEConfig(), system),
-    )
-
-
 def end_to_end(
-    generator: Generator, workload: Workload, repeats: int, seconds: float, block: int | None = None
+    generator: Generator,
+    workload: Workload,
+    repeats: int,
+    seconds: float,
+    block: int | None = None,
+    steps: int | None = None,
 ) -> tuple[float, str]:
     """Seconds of one sample with the weights' default settings, file written (molecules with bonds).
 
     Measured on whole blocks of the size that `adit-gen` makes, or `block`: in smaller ones hardly two systems have one
     size, and share nothing. Returns the median, and on how many blocks: at most `repeats`, no more once `seconds` are
     over.
+
+    Args:
+        steps: for slow networks: blocks of 1 and of so many steps are measured, and continued along the line through
+            both to the steps of the default settings.
     """
     counts = {**generator.weights.atom_counts, workload.system: workload.atoms}
     # the sizes of the workload; device and threads are set already
     sized = Generator(replace(generator.weights, atom_counts=counts), device=str(generator.device))
-    n = sized.block_size(block)
+    n, whole = sized.block_size(block), sized.defaults[workload.system].steps
     suffix = ".sdf" if workload.system == MOLECULE else ".extxyz"
     with tempfile.TemporaryDirectory() as folder:
 
-        def run(n: int, seed: int) -> float:
+        def run(n: int, seed: int, steps: int) -> float:
             start = time.perf_counter()
-            write(Path(folder) / f"samples{suffix}", sized.sample(n, workload.system, seed=seed))
+            write(Path(folder) / f"samples{suffix}", sized.sample(n, workload.system, seed=seed, steps=steps))
             return time.perf_counter() - start
 
-        run(min(n, 4), 0)
-        times = [run(n, 1)]
-        while len(times) < repeats and sum(times) < seconds:
-            times.append(run(n, 1 + len(times)))
-    return statistics.median(times) / n, f"{len(times)} block{'s' if len(times) > 1 else ''} of {n}"
+        def measured(seed: int) -> float:
+            if steps is None:
+                return run(n, seed, whole)
+            first, more = run(n, seed, 1), run(n, seed, steps)
+            return first + (more - first) * (whole - 1) / (steps - 1)
+
+        start = time.perf_counter()
+        run(min(n, 4), 0, 2)
+        times = [measured(1)]
+        while len(times) < repeats and time.perf_counter() - start < seconds:
+            times.append(measured(1 + len(times)))
+    of = f"{len(times)} block{'s' if len(times) > 1 else ''} of {n}"
+    return statistics.median(times) / n, of if steps is None else f"{of}, from 1 and {steps} of {whole} steps"

@@ -175,6 +175,21 @@ def test_end_to_end_makes_whole_blocks_as_the_command(monkeypatch: pytest.Monkey
     assert asked == [4, 512]
 
 
+def test_slow_networks_are_continued_along_the_line_of_a_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+
+    def sample(self: Generator, n: int, system: str, *, seed: int, steps: int) -> list[object]:
+        clock[0] += 0.5 + steps
+        return []
+
+    monkeypatch.setattr(Generator, "sample", sample)
+    monkeypatch.setattr(ours.time, "perf_counter", lambda: clock[0])
+    load = Workload(name="x", title="X", system=MOLECULE, atoms={9: 1})
+    generator = ours.published_size(Generator.from_pretrained(device="cpu"))
+    each, measured = ours.end_to_end(generator, load, repeats=1, seconds=0.0, block=2, steps=3)
+    assert each == pytest.approx((0.5 + 100) / 2) and measured == "1 block of 2, from 1 and 3 of 100 steps"
+
+
 def test_report_fills_the_document(tmp_path: Path) -> None:
     document = tmp_path / "benchmarks.md"
     document.write_text(DOCS.read_text())
