@@ -1,12 +1,18 @@
-"""The pictures of the README: the first twelve molecules and crystals of a seed, not picked by hand.
+"""The pictures of the README and the model card.
 
-python benches/pictures.py --folder docs/images
+python benches/pictures.py --folder docs/images [--run runs/joint-tiny]
+
+Not picked by hand: the first twelve molecules and crystals of a seed, and the first twelve of each with a fault, with
+what `adit.eval` says of it. With `--run` also the curves of its stages, from their `log.csv`.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import re
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,33 +25,103 @@ from ase.data.colors import jmol_colors
 from matplotlib import pyplot as plt
 from matplotlib.colors import LinearSegmentedColormap
 
+from adit.eval.crystals import structural_faults
 from adit.eval.drawing import Drawing, draw, label
+from adit.eval.molecules import judge
 from adit.generate import Generator
+from adit.system import AtomicSystem
+from adit.train.stages import STAGES
+from adit.validity import compositional_faults
 
 COLUMNS, ROWS, BALL = 6, 2, 60
+MANY = 200
+"""Samples among which faults are looked for."""
+WINDOW = 25
+"""Entries of a log of which a curve shows the mean."""
 
 
-def main() -> None:
+def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", default="joint-tiny")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--run", type=Path, help="folder of a training run")
     parser.add_argument("--folder", type=Path, default=Path("docs/images"))
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     generator = Generator.from_pretrained(options.weights)
     for kind in ("molecule", "crystal"):
-        systems = generator.sample(COLUMNS * ROWS, kind, seed=options.seed)
-        figure, grid = plt.subplots(ROWS, COLUMNS, figsize=(14.4, 5.6))
-        for axes, system in zip(grid.flat, systems, strict=True):
-            paint(axes, draw(system))
-            axes.set_title(re.sub(r"(\d+)", r"$_{\1}$", label(system)), y=-0.08, fontsize=14, color="#333")
-        figure.tight_layout()
-        figure.savefig(options.folder / f"{kind}s.png", dpi=100)
-        plt.close(figure)
+        systems = generator.sample(MANY, kind, seed=options.seed)
+        gallery(options.folder / f"{kind}s.png", systems[: COLUMNS * ROWS], [])
+        wrong = [(system, reason) for system, reason in zip(systems, reasons(systems), strict=True) if reason]
+        chosen, why = zip(*wrong[: COLUMNS * ROWS], strict=True) if wrong else ((), ())
+        gallery(options.folder / f"{kind}-faults.png", chosen, why)
+    if options.run:
+        curves(options.folder / "training.png", options.run)
+
+
+def reasons(systems: Sequence[AtomicSystem]) -> list[str]:
+    """What is wrong with each molecule or crystal; "" where nothing is."""
+    if systems[0].cell is None:
+        return judge(systems, "adit-rust").reasons
+    pairs = zip(structural_faults(systems), compositional_faults(systems), strict=True)
+    return [structural or compositional for structural, compositional in pairs]
+
+
+def gallery(path: Path, systems: Sequence[AtomicSystem], notes: Sequence[str]) -> None:
+    """A grid of pictures, with formulas and perhaps notes."""
+    figure, grid = plt.subplots(ROWS, COLUMNS, figsize=(14.4, 6.8 if notes else 5.6))
+    for axes in grid.flat:
+        axes.axis("off")
+    for k, (axes, system) in enumerate(zip(grid.flat, systems, strict=False)):
+        paint(axes, draw(system))
+        title = re.sub(r"(\d+)", r"$_{\1}$", label(system))
+        axes.set_title(title, y=-0.08, fontsize=14, color="#333")
+        if notes:
+            note = textwrap.fill(notes[k], 30)
+            axes.text(0.5, -0.12, note, transform=axes.transAxes, ha="center", va="top", fontsize=8, color="#a33")
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def curves(path: Path, run: Path) -> None:
+    """Errors of each stage (RMSD in Angstrom; of latents), and what the samples were worth while stage 2 trained."""
+    figure, axes = plt.subplots(1, 1 + len(STAGES), figsize=(14.4, 3.6), layout="constrained")
+    for axis, stage in zip(axes, STAGES, strict=False):
+        for kind in ("molecule", "crystal"):
+            name = f"{kind}/error" if stage == "dit" else f"{kind}/rmsd"
+            steps, values = entries(run / stage / "log.csv", "train", name)
+            axis.plot(smooth(steps), smooth(values), label=name)
+        axis.set(title=stage, xlabel="step", yscale="log")
+        axis.legend(fontsize=8)
+        axis.grid(alpha=0.3)
+    for name in ("molecule/stable_atoms", "molecule/valid_unique_novel", "crystal/valid_unique_novel"):
+        steps, values = entries(run / "dit" / "log.csv", "validation", name)
+        axes[-1].plot(steps, values, marker="o", label=name)
+    axes[-1].set(title="samples of the averaged weights", xlabel="step", ylim=(0, 1))
+    axes[-1].legend(fontsize=8)
+    axes[-1].grid(alpha=0.3)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def entries(log: Path, kind: str, name: str) -> tuple[list[int], list[float]]:
+    """Steps and values of a figure of a stage; empty if there is none."""
+    if not log.exists():
+        return [], []
+    with log.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if (row["kind"], row["name"]) == (kind, name)]
+    return [int(row["step"]) for row in rows], [float(row["value"]) for row in rows]
+
+
+def smooth(values: Sequence[float]) -> Any:
+    """Means of `WINDOW` neighbours."""
+    width = min(WINDOW, len(values))
+    return np.convolve(values, np.ones(width) / width, "valid") if width else []
 
 
 def paint(axes: Any, drawing: Drawing) -> None:
     """Balls and sticks, the far ones first."""
-    tasks = [(start[2] + end[2], "edge", (start, end)) for start, end in drawing.edges]
+    tasks: list[tuple[float, str, Any]] = [(start[2] + end[2], "edge", (start, end)) for start, end in drawing.edges]
     for pair in drawing.bonds:
         halves = drawing.positions[pair]
         middle = halves.mean(0)
