@@ -27,13 +27,17 @@ class VAEConfig:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class DiTConfig:
-    """The Diffusion Transformer. The defaults are the published size S (32.6 M parameters)."""
+    """The Diffusion Transformer. The defaults are the published size S (32.6 M parameters).
+
+    `composition`: features of the number of atoms of each element, if the network can be told it; else 0.
+    """
 
     width: int = 384
     heads: int = 6
     layers: int = 12
     latent_dim: int = 8
     qk_norm: bool = False
+    composition: int = 0
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -88,7 +92,7 @@ class VAELossConfig:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class FlowConfig:
-    """Flow matching in latent space."""
+    """Flow matching in latent space. A network that can be told the composition is told it for a share of systems."""
 
     time_sampling: str = "uniform"
     time_mean: float = 0.0
@@ -96,6 +100,8 @@ class FlowConfig:
     weight_cap: float = 0.9
     label_dropout: float = 0.1
     self_conditioning: float = 0.5
+    molecule_composition: float = 0.9
+    crystal_composition: float = 0.5
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)

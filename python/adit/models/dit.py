@@ -1,7 +1,7 @@
 """The Diffusion Transformer over latents.
 
 Shape suffixes: B systems, N atoms in each, T tokens of packed systems, R rows of modulation, D width,
-L latent dimensions.
+L latent dimensions, E elements.
 """
 
 from __future__ import annotations
@@ -23,6 +23,14 @@ MOLECULE, CRYSTAL, NULL = 0, 1, 2
 """Labels of the condition: what the system is, or nothing (for classifier-free guidance)."""
 
 _TIME_FEATURES = 256
+ELEMENTS = 100
+"""Whose numbers of atoms a network can be told: atomic numbers 1 to 100."""
+
+
+def composition(numbers_BN: Tensor) -> Tensor:
+    """(B, E) int64: how many atoms of each element systems with these atomic numbers have."""
+    counts = numbers_BN.new_zeros(len(numbers_BN), ELEMENTS)
+    return counts.scatter_add_(1, numbers_BN - 1, torch.ones_like(numbers_BN))
 
 
 class Modulations(NamedTuple):
@@ -55,8 +63,13 @@ class DiT(nn.Module):
         nn.init.normal_(self.label.weight, std=0.02)
         self.blocks = nn.ModuleList(DiTBlock(width, config.heads, config.qk_norm) for _ in range(config.layers))
         self.final = FinalLayer(width, config.latent_dim)
+        if config.composition:
+            self.composition = nn.Linear(ELEMENTS * config.composition, width, bias=False)
+            nn.init.zeros_(self.composition.weight)
 
-    def forward(self, x_BNL: Tensor, t_B: Tensor, label_B: Tensor, self_condition_BNL: Tensor) -> Tensor:
+    def forward(
+        self, x_BNL: Tensor, t_B: Tensor, label_B: Tensor, self_condition_BNL: Tensor, counts_BE: Tensor | None = None
+    ) -> Tensor:
         """The raw prediction (B, N, L), float32; see `adit.flow.path` for what it stands for.
 
         Args:
@@ -64,8 +77,16 @@ class DiT(nn.Module):
             t_B: time from 0 (noise) to 1 (data); (B,), or (1,) if all systems share time and label.
             label_B: MOLECULE, CRYSTAL or NULL; like `t_B`.
             self_condition_BNL: an earlier prediction of the clean latents; zeros for none.
+            counts_BE: see `context`.
         """
-        return self.denoise(x_BNL, self_condition_BNL, self.modulations(t_B, label_B))
+        context = None if counts_BE is None else self.context(counts_BE)
+        return self.denoise(x_BNL, self_condition_BNL, self.modulations(t_B, label_B), context)
+
+    def context(self, counts_BE: Tensor) -> Tensor:
+        """(B, D): what every atom is told of its system's composition, whole numbers; all zero for an unknown one."""
+        features_BEK = sinusoidal_embedding(counts_BE, self.config.composition) * (counts_BE > 0)[..., None]
+        out: Tensor = self.composition(features_BEK.flatten(1))
+        return out
 
     def modulations(self, t_R: Tensor, label_R: Tensor) -> Modulations:
         """Of R times and labels; the rest of the network depends on the condition through these alone."""
@@ -74,10 +95,14 @@ class DiT(nn.Module):
         blocks = [block.modulation(condition_RD).unflatten(-1, (6, -1)) for block in self._layers]
         return Modulations(torch.stack(blocks), self.final.modulation(condition_RD).unflatten(-1, (2, -1)))
 
-    def denoise(self, x_BNL: Tensor, self_condition_BNL: Tensor, modulations: Modulations) -> Tensor:
+    def denoise(
+        self, x_BNL: Tensor, self_condition_BNL: Tensor, modulations: Modulations, context_BD: Tensor | None = None
+    ) -> Tensor:
         """The raw prediction (B, N, L), float32, with one row of modulations for each system or for all."""
         index = torch.arange(x_BNL.shape[1], device=x_BNL.device)
         x_BND = self._embed(x_BNL, self_condition_BNL, index)
+        if context_BD is not None:
+            x_BND = x_BND + context_BD[:, None]
         if kernels(self.impl, x_BND, self.limit) is not None:
             count, atoms, _ = x_BND.shape
             packing = Packing.uniform(count, atoms, x_BND.device)
@@ -89,14 +114,23 @@ class DiT(nn.Module):
         return out.float()
 
     def denoise_packed(
-        self, x_TL: Tensor, self_condition_TL: Tensor, modulations: Modulations, packing: Packing, rows_B: Tensor
+        self,
+        x_TL: Tensor,
+        self_condition_TL: Tensor,
+        modulations: Modulations,
+        packing: Packing,
+        rows_B: Tensor,
+        context_BD: Tensor | None = None,
     ) -> Tensor:
         """The raw prediction (T, L), float32, of packed systems; system b takes the modulations of row `rows_B[b]`.
 
         Raises:
             BackendUnavailableError: `impl` is "triton" and it cannot run.
         """
-        return self._packed(self._embed(x_TL, self_condition_TL, packing.index), modulations, packing, rows_B)
+        x_TD = self._embed(x_TL, self_condition_TL, packing.index)
+        if context_BD is not None:
+            x_TD = x_TD + context_BD[packing.system]
+        return self._packed(x_TD, modulations, packing, rows_B)
 
     def _embed(self, x: Tensor, self_condition: Tensor, index: Tensor) -> Tensor:
         out: Tensor = self.latent(torch.cat([x, self_condition], -1))

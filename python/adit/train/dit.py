@@ -9,7 +9,7 @@ from adit.batch import SystemBatch
 from adit.config import FlowConfig
 from adit.data.augment import augment
 from adit.flow.path import flow_loss, interpolate, sample_times, to_data
-from adit.models.dit import CRYSTAL, MOLECULE, NULL, DiT
+from adit.models.dit import CRYSTAL, MOLECULE, NULL, DiT, composition
 from adit.models.vae import VAE
 
 
@@ -17,8 +17,8 @@ class DiTLoss:
     """The flow-matching objective on a batch: predict the clean latents from noisy ones.
 
     A share `self_conditioning` of the systems are fed a first prediction, made without gradient; with
-    probability `label_dropout` a system loses its label, so that the same network serves classifier-free
-    guidance. Nothing here waits for the device.
+    probability `label_dropout` a system loses its label (and composition), so that the same network serves
+    classifier-free guidance; the composition it loses more often. Nothing here waits for the device.
     """
 
     def __init__(self, dit: DiT, vae: VAE, config: FlowConfig) -> None:
@@ -34,16 +34,26 @@ class DiTLoss:
         drop = torch.rand(count, generator=generator, device=device) < config.label_dropout
         label = torch.where(drop, NULL, label)
         x = interpolate(noise, data, t)
+        counts = self.told(batch, drop, generator) if self.dit.config.composition else None
         guess = torch.zeros_like(x)
         # the order of a batch is random, so its first systems are as good as any
         if first := int(config.self_conditioning * count + 0.5):
             with torch.no_grad():
-                raw = self.dit(x[:first], t[:first], label[:first], guess[:first])
+                raw = self.dit(
+                    x[:first], t[:first], label[:first], guess[:first], None if counts is None else counts[:first]
+                )
                 guess = torch.cat([to_data(raw, x[:first], t[:first]), guess[first:]])
-        predicted = to_data(self.dit(x, t, label, guess), x, t)
+        predicted = to_data(self.dit(x, t, label, guess, counts), x, t)
         with torch.no_grad():
             error = (predicted - data).square().mean((1, 2))
         return flow_loss(predicted, data, t, config.weight_cap), {"error": error}
+
+    def told(self, batch: SystemBatch, drop: Tensor, generator: torch.Generator) -> Tensor:
+        """The composition of each system, zero where the network is not told: (B, elements)."""
+        config = self.config
+        share = torch.where(batch.periodic, config.crystal_composition, config.molecule_composition)
+        known = torch.rand(batch.n_systems, generator=generator, device=drop.device) < share
+        return composition(batch.numbers) * (known & ~drop)[:, None]
 
     @torch.no_grad()
     def latents(self, batch: SystemBatch) -> Tensor:
