@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from adit.cli.common import run
-from adit.cli.gen_options import DEFAULT_WEIGHTS, SOLVERS, Options, Target, check_writable, find_weights, parse_atoms
+from adit.cli.common import check_writable, run
+from adit.cli.gen_options import DEFAULT_WEIGHTS, SOLVERS, Options, Target, find_weights, parse_atoms
 from adit.cli.gen_options import targets as parse_targets
 from adit.cli.gen_output import Outputs, Run, prepare, read_back
 from adit.cli.gen_screen import noun, open_console, print_table, progress_bar, status
