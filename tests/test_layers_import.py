@@ -20,6 +20,7 @@ PACKAGE = Path(adit.__file__).parent
 
 LAYERS = """
 errors
+pool
 elements
 _rust
 system
