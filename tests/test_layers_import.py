@@ -20,6 +20,7 @@ PACKAGE = Path(adit.__file__).parent
 
 LAYERS = """
 errors
+output
 pool
 elements
 _rust

@@ -21,6 +21,7 @@ from adit.eval.molecules import uniqueness
 from adit.eval.stability import edm_stability
 from adit.eval.statistics import bootstrap
 from adit.generate import Generator
+from adit.output import write_whole
 from adit.system import AtomicSystem
 from adit.weights import SamplingDefaults
 
@@ -93,9 +94,7 @@ def generated(generator: Generator, n: int, seed: int, folder: Path, clock: Cloc
 
 def save_json(path: Path, values: dict[str, Any]) -> None:
     """The file appears whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(values, indent=1))
-    partial.replace(path)
+    write_whole(path, json.dumps(values, indent=1))
 
 
 def verdict(molecules: list[AtomicSystem]) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
@@ -25,6 +25,7 @@ from adit.cli.eval_stages import (
     further_stages,
 )
 from adit.errors import InvalidInputError
+from adit.output import writing
 
 if TYPE_CHECKING:
     from adit.convert.base import BrokenEntry
@@ -133,7 +134,8 @@ def evaluate(
     if report is not None:
         from adit.eval.report import write_html
 
-        _written(report, lambda: write_html(report, found, systems or [], reference=known))
+        with writing(report):
+            write_html(report, found, systems or [], reference=known)
 
 
 def _entries(path: Path, kept: list[AtomicSystem] | None) -> Iterator[AtomicSystem | BrokenEntry]:
@@ -162,7 +164,8 @@ def _compare(paths: list[Path], report: Path | None) -> None:
         from adit.eval.report import write_comparison
 
         _check_file("--report", report)
-        _written(report, lambda: write_comparison(report, named))
+        with writing(report):
+            write_comparison(report, named)
     for table in side_by_side(named):
         console.print(table)
     for line in notes(runs):
@@ -224,13 +227,6 @@ def _check_file(option: str, file: Path) -> None:
     if file.is_dir():
         raise InvalidInputError(f"{option} {file}: is a folder, which cannot be written. Choose another path")
     check_writable(option, file)
-
-
-def _written(file: Path, write: Callable[[], None]) -> None:
-    try:
-        write()
-    except OSError as error:
-        raise InvalidInputError(f"{file} cannot be written: {error.strerror or error}") from error
 
 
 def main() -> None:
