@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from adit.errors import InvalidInputError
 from adit.eval.limits import cores
-from adit.packing import Packed
+from adit.packing import Packed, cut
 from adit.pool import Pool
 
 if TYPE_CHECKING:
@@ -79,18 +79,3 @@ class Workers:
         if self._pool is None:
             self._pool = Pool(self.processes, "forkserver")
         yield from self._pool.in_order(work, pieces)
-
-
-def cut(batch: Packed, size: int) -> Iterator[Packed]:
-    """Pieces of at most `size` systems."""
-    count = len(batch.periodic)
-    for start in range(0, count, size):
-        stop = min(start + size, count)
-        first, last = int(batch.offsets[start]), int(batch.offsets[stop])
-        yield Packed(
-            batch.numbers[first:last],
-            batch.positions[first:last],
-            batch.cells[start:stop],
-            batch.offsets[start : stop + 1] - first,
-            batch.periodic[start:stop],
-        )
