@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,8 +31,7 @@ from adit.train.stages import load_all, speedrun
 from baselines import report
 from baselines.common import parameter_count
 from baselines.timing import Bench
-from quality import edm
-from quality.keep import ANCESTRAL, Clock, CurvePoint, curve, generated, kept_samples, save_json, verdict
+from quality import edm, keep
 
 MARKS = (0.1, 0.25, 0.5, 0.75, 1.0)
 VAE_SHARE = 1 / 3
@@ -78,13 +76,12 @@ class Settings:
     device: torch.device
 
     @property
-    def clock(self) -> Clock:
-        return time.process_time if self.device.type == "cpu" else time.monotonic
+    def clock(self) -> keep.Clock:
+        return keep.clock_of(self.device)
 
     @property
     def bf16(self) -> bool:
-        """Matrix products in bfloat16, for all, where the hardware has them."""
-        return self.device.type == "cuda" or bool(torch.cpu._is_avx512_bf16_supported())
+        return keep.has_bf16(self.device)
 
     @property
     def compiled(self) -> bool:
@@ -93,28 +90,14 @@ class Settings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What became of one network: see `Settings`, `quality.keep.verdict`, and EDM's paper for the names."""
+class Outcome(keep.Judged):
+    """What became of one network: see `Settings`, and EDM's paper for the names."""
 
     name: str
-    parameters: int
-    minutes: float
-    seconds: float
     steps: str
     molecules_seen: str
-    samples: int
     evaluations: int
     sampling_seconds: float
-    stable_atoms: float
-    stable_atoms_low: float
-    stable_atoms_high: float
-    stable_molecules: float
-    valid: float
-    valid_connected: float
-    unique_of_valid: float
-    judge_stable_atoms: float
-    judge_stable_molecules: float
-    judge_valid: float
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
@@ -166,7 +149,7 @@ def run_adit(settings: Settings, folder: Path, data: PackedDataset) -> Outcome:
     if not (weights / "config.json").exists():
         speedrun(recipe, folder, settings.device, settings.minutes, VAE_SHARE, 0.0, True, settings.clock, MARKS)
     generator = Generator.from_pretrained(weights, device=str(settings.device))
-    made, sampling = generated(generator, settings.n, settings.seed, folder / "samples", settings.clock)
+    made, sampling = keep.generated(generator, settings.n, settings.seed, folder / "samples", settings.clock)
     states = [read_state(list_checkpoints(folder / stage)[-1]) for stage in ("vae", "dit")]
     configs = (recipe.vae_train, recipe.dit_train)
     seen = [molecules_seen(data, config, state["step"]) for config, state in zip(configs, states, strict=True)]
@@ -178,9 +161,9 @@ def run_adit(settings: Settings, folder: Path, data: PackedDataset) -> Outcome:
         steps=" + ".join(f"{state['step']:,}" for state in states),
         molecules_seen=" + ".join(f"{count:,}" for count in seen),
         samples=len(made),
-        evaluations=ANCESTRAL.steps,
+        evaluations=keep.ANCESTRAL.steps,
         sampling_seconds=sampling,
-        **verdict(made),
+        **keep.verdict(made),
     )
 
 
@@ -203,7 +186,7 @@ def run_edm(settings: Settings, name: str, folder: Path, data: PackedDataset) ->
     blocks = edm.blocks(
         diffusion, data.split("train"), settings.n, settings.evaluations, settings.seed, bf16=settings.bf16
     )
-    made, sampling = kept_samples(folder / "samples", blocks, settings.clock)
+    made, sampling = keep.kept_samples(folder / "samples", blocks, settings.clock)
     state = read_state(list_checkpoints(folder / "edm")[-1])
     return Outcome(
         name=NAMES[name],
@@ -215,18 +198,18 @@ def run_edm(settings: Settings, name: str, folder: Path, data: PackedDataset) ->
         samples=len(made),
         evaluations=settings.evaluations,
         sampling_seconds=sampling,
-        **verdict(made),
+        **keep.verdict(made),
     )
 
 
-def curves(name: str, folder: Path) -> list[CurvePoint]:
+def curves(name: str, folder: Path) -> list[keep.CurvePoint]:
     """Of all stages of a run; the seconds of the second stage follow those of the first."""
     if name != "adit":
-        return curve(NAMES[name], "edm", folder / "edm", 0.0, FIGURES)
+        return keep.curve(NAMES[name], "edm", folder / "edm", 0.0, FIGURES)
     before = read_state(list_checkpoints(folder / "vae")[-1])["seconds"]
     return [
-        *curve(NAMES[name], "vae", folder / "vae", 0.0, FIGURES),
-        *curve(NAMES[name], "dit", folder / "dit", before, FIGURES),
+        *keep.curve(NAMES[name], "vae", folder / "vae", 0.0, FIGURES),
+        *keep.curve(NAMES[name], "dit", folder / "dit", before, FIGURES),
     ]
 
 
@@ -260,7 +243,7 @@ def percent(share: float | None) -> str:
     return "-" if share is None or share != share else f"{100 * share:.1f} %"
 
 
-def plot(path: Path, points: list[CurvePoint], outcomes: list[Outcome], about: dict[str, str]) -> None:
+def plot(path: Path, points: list[keep.CurvePoint], outcomes: list[Outcome], about: dict[str, str]) -> None:
     """Loss, stable atoms and valid molecules against the minutes of the budget."""
     import matplotlib as mpl
 
@@ -336,7 +319,7 @@ def main(words: list[str] | None = None) -> None:
                 continue
             report.say(f"{NAMES[name]}, {settings.minutes:g} minutes, in {folder}")
             run = run_adit if name == "adit" else partial(run_edm, name=name)
-            save_json(folder / "outcome.json", asdict(run(settings=settings, folder=folder, data=data)))
+            keep.save_json(folder / "outcome.json", asdict(run(settings=settings, folder=folder, data=data)))
     publish(settings, options.out, options.docs)
 
 

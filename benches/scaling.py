@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ from adit.train.validate import atom_counts, held_out_loss, latent_statistics, s
 from baselines import report
 from baselines.common import parameter_count
 from baselines.timing import Bench
-from quality.keep import ANCESTRAL, generated, save_json, verdict
+from quality.keep import ANCESTRAL, Judged, clock_of, generated, has_bf16, save_json, verdict
 
 ROOT = Path(__file__).parents[1]
 SIZES = {
@@ -51,38 +50,22 @@ HELD_OUT = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class Run(Judged):
     """One size and budget.
 
     Attributes:
         size: a name in `SIZES`.
-        parameters: of the DiT.
-        minutes, seconds: the budget, and what was spent.
         steps, molecules_seen: of training.
         pflop: of training, encoder included: 1e15 operations, a multiply-add being two.
         loss: on held-out molecules, of the averaged weights.
-        others: as in `quality.keep.verdict`.
+        others: as in `quality.keep.Judged`.
     """
 
     size: str
-    parameters: int
-    minutes: float
-    seconds: float
     steps: int
     molecules_seen: int
     pflop: float
     loss: float
-    samples: int
-    stable_atoms: float
-    stable_atoms_low: float
-    stable_atoms_high: float
-    stable_molecules: float
-    valid: float
-    valid_connected: float
-    unique_of_valid: float
-    judge_stable_atoms: float
-    judge_stable_molecules: float
-    judge_valid: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,8 +124,7 @@ def recipe_of(size: str, options: argparse.Namespace, device: torch.device) -> R
     train = base.dit_train
     if device.type == "cpu":
         optim = replace(train.optim, warmup_steps=50, ema_decay=0.99)
-        bf16 = bool(torch.cpu._is_avx512_bf16_supported())
-        train = replace(train, tokens_per_step=2048, compile=False, bf16=bf16, optim=optim)
+        train = replace(train, tokens_per_step=2048, compile=False, bf16=has_bf16(device), optim=optim)
     train = replace(train, seed=options.seed, checkpoint_every=100, validation_samples=50)
     if options.quick:
         train = replace(train, tokens_per_step=256, tokens_per_group=128, validation_samples=4)
@@ -164,7 +146,7 @@ def flop_of_an_atom(dit: DiT, vae: VAE, recipe: Recipe, data: PackedDataset) -> 
 
 def measure(size: str, minutes: float, options: argparse.Namespace, data: PackedDataset, device: torch.device) -> Run:
     """Trains, samples and judges one; whatever of it is there already is not done again."""
-    clock = time.process_time if device.type == "cpu" else time.monotonic
+    clock = clock_of(device)
     folder = options.runs / f"{size}-{minutes:g}"
     recipe = recipe_of(size, options, device)
     train_dit(recipe, folder, options.vae, device, True, budget=Budget(60 * minutes, clock, (1.0,)))
@@ -277,8 +259,7 @@ def publish(options: argparse.Namespace, device: torch.device) -> None:
     if not found:
         raise SystemExit(f"no run in {options.runs} has ended; run without --report first")
     runs = sorted(found, key=lambda run: (run.minutes, run.parameters))
-    bf16 = device.type == "cuda" or bool(torch.cpu._is_avx512_bf16_supported())
-    about = report.machine(Bench(device=device, bf16=bf16, batch=0))
+    about = report.machine(Bench(device=device, bf16=has_bf16(device), batch=0))
     report.write_csv(options.out / "scaling.csv", runs, about)
     plot((options.docs or options.out / "x").parent / "images" / "scaling.png", runs, about)
     text = markdown(runs, about)

@@ -20,6 +20,8 @@ PACKAGE = Path(adit.__file__).parent
 
 LAYERS = """
 errors
+output
+pool
 elements
 _rust
 system

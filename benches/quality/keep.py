@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import torch
 
 import judge
 from adit.convert import read, write
@@ -18,6 +21,7 @@ from adit.eval.molecules import uniqueness
 from adit.eval.stability import edm_stability
 from adit.eval.statistics import bootstrap
 from adit.generate import Generator
+from adit.output import write_whole
 from adit.system import AtomicSystem
 from adit.weights import SamplingDefaults
 
@@ -25,6 +29,36 @@ Clock = Callable[[], float]
 ANCESTRAL = SamplingDefaults(steps=100, solver="ancestral", cfg=1.0)
 """Of all networks that are compared."""
 _BLOCK = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What every comparison says of a network: its budget in minutes, the seconds spent, `verdict` of its samples."""
+
+    parameters: int
+    minutes: float
+    seconds: float
+    samples: int
+    stable_atoms: float
+    stable_atoms_low: float
+    stable_atoms_high: float
+    stable_molecules: float
+    valid: float
+    valid_connected: float
+    unique_of_valid: float
+    judge_stable_atoms: float
+    judge_stable_molecules: float
+    judge_valid: float
+
+
+def clock_of(device: torch.device) -> Clock:
+    """What a budget is counted by: CPU time of this process, or wall time where a device does the work."""
+    return time.process_time if device.type == "cpu" else time.monotonic
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the hardware multiplies matrices in bfloat16."""
+    return device.type == "cuda" or bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def kept_samples(
@@ -60,9 +94,7 @@ def generated(generator: Generator, n: int, seed: int, folder: Path, clock: Cloc
 
 def save_json(path: Path, values: dict[str, Any]) -> None:
     """The file appears whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(values, indent=1))
-    partial.replace(path)
+    write_whole(path, json.dumps(values, indent=1))
 
 
 def verdict(molecules: list[AtomicSystem]) -> dict[str, float]:

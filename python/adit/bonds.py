@@ -19,7 +19,7 @@ import numpy as np
 
 from adit import _rust
 from adit.errors import InvalidInputError
-from adit.packing import Packed, SystemLike, Systems, as_system, is_one, pack
+from adit.packing import Packed, SystemLike, Systems, as_system, is_one, pack_molecules
 from adit.system import AtomicSystem
 
 if TYPE_CHECKING:
@@ -336,11 +336,7 @@ def check_geometry(
 
 def _molecules(systems: Systems | Packed | SystemLike) -> Packed:
     many: Any = systems if isinstance(systems, Packed) or not is_one(systems) else [systems]
-    batch = pack(many)
-    if batch.periodic.any():
-        index = int(np.flatnonzero(batch.periodic)[0])
-        raise InvalidInputError(f"`systems` must be molecules; system {index} is a crystal. Select the molecules first")
-    return batch
+    return pack_molecules(many)
 
 
 def _charges(charges: ArrayLike | None, count: int) -> NDArray[np.int32] | None:

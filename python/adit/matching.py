@@ -9,7 +9,7 @@ import numpy as np
 
 from adit import _rust
 from adit.errors import InvalidInputError
-from adit.packing import Packed, SystemLike, Systems, is_one, pack
+from adit.packing import Packed, SystemLike, Systems, is_one, pack_crystals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,10 +86,7 @@ class StructureMatcher:
         """
         if isinstance(systems, Crystals):
             return systems
-        batch = pack(systems)
-        if not batch.periodic.all():
-            index = int(np.flatnonzero(~batch.periodic)[0])
-            raise InvalidInputError(f"`systems` must be crystals; system {index} is a molecule. Leave it out")
+        batch = pack_crystals(systems)
         return _rust.Crystals(
             batch.numbers,
             batch.positions,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_
 
 import numpy as np
 
+from adit.elements import SYMBOLS
 from adit.errors import InvalidInputError
 from adit.system import AtomicSystem
 
@@ -137,6 +138,28 @@ def take(batch: Packed, indices: NDArray[np.int64]) -> Packed:
     return Packed(batch.numbers[atoms], batch.positions[atoms], batch.cells[indices], offsets, batch.periodic[indices])
 
 
+def cut(batch: Packed, size: int) -> Iterator[Packed]:
+    """Consecutive pieces of at most `size` systems."""
+    count = len(batch.periodic)
+    for start in range(0, count, size):
+        stop = min(start + size, count)
+        first, last = int(batch.offsets[start]), int(batch.offsets[stop])
+        yield Packed(
+            batch.numbers[first:last],
+            batch.positions[first:last],
+            batch.cells[start:stop],
+            batch.offsets[start : stop + 1] - first,
+            batch.periodic[start:stop],
+        )
+
+
+def element_counts(batch: Packed) -> NDArray[np.int64]:
+    """(B, 101) int64: how many atoms of each atomic number a system has."""
+    count, kinds = len(batch.periodic), len(SYMBOLS)
+    owner = np.repeat(np.arange(count), np.diff(batch.offsets))
+    return np.bincount(owner * kinds + batch.numbers, minlength=count * kinds).reshape(count, kinds)
+
+
 def pack_crystals(systems: Systems | Packed | Iterable[SystemLike]) -> Packed:
     """As `pack`, of crystals alone.
 
@@ -147,6 +170,19 @@ def pack_crystals(systems: Systems | Packed | Iterable[SystemLike]) -> Packed:
     if not batch.periodic.all():
         index = int(np.flatnonzero(~batch.periodic)[0])
         raise InvalidInputError(f"`systems` must be crystals; system {index} is a molecule. Select the crystals first")
+    return batch
+
+
+def pack_molecules(systems: Systems | Packed | Iterable[SystemLike]) -> Packed:
+    """As `pack`, of molecules alone.
+
+    Raises:
+        InvalidInputError: an entry is not a system or is a crystal (its index is named).
+    """
+    batch = pack(systems)
+    if batch.periodic.any():
+        index = int(np.flatnonzero(batch.periodic)[0])
+        raise InvalidInputError(f"`systems` must be molecules; system {index} is a crystal. Select the molecules first")
     return batch
 
 

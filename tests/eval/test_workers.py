@@ -18,8 +18,8 @@ from adit.eval import molecules
 from adit.eval import workers as workers_module
 from adit.eval.limits import cores
 from adit.eval.protocols import PROTOCOLS
-from adit.eval.workers import CHUNK, Workers, cut
-from adit.packing import Packed, pack
+from adit.eval.workers import CHUNK, Workers
+from adit.packing import Packed, cut, pack
 from adit.system import AtomicSystem
 
 SCRIPT = """

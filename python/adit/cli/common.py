@@ -1,14 +1,16 @@
-"""What every command shares: how errors reach the person."""
+"""What every command shares: how errors reach the person, whether outputs can be written."""
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from adit.errors import AditError
+from adit.errors import AditError, InvalidInputError
 
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn
@@ -34,6 +36,26 @@ def run(app: typer.Typer) -> None:
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def check_writable(option: str, path: Path) -> None:
+    """Tries it: makes and removes a file in the folder that is or will be around `path`.
+
+    Raises:
+        InvalidInputError: it fails.
+    """
+    if path.is_file() and not os.access(path, os.W_OK):
+        raise InvalidInputError(f"{option} {path}: the file is read-only. Choose another name")
+    place = path.absolute() if path.is_dir() else path.absolute().parent
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise InvalidInputError(
+            f"{option} {path}: {place} is not a folder that can be written ({error.strerror or error}). Choose another"
+        ) from error
 
 
 def progress_columns() -> tuple[ProgressColumn, ...]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adit.cli.common import run
+from adit.cli.common import check_writable, run
 from adit.cli.eval_stages import (
     EnergyOption,
     HullOption,
@@ -26,6 +25,7 @@ from adit.cli.eval_stages import (
     further_stages,
 )
 from adit.errors import InvalidInputError
+from adit.output import writing
 
 if TYPE_CHECKING:
     from adit.convert.base import BrokenEntry
@@ -99,7 +99,7 @@ def evaluate(
         raise InvalidInputError(f"expected one file or folder; got {len(paths)}. Or compare JSON files with --compare")
     for name, file in (("--json", json_path), ("--report", report)):
         if file is not None:
-            _check_writable(name, file)
+            _check_file(name, file)
     from adit.eval import evaluation
     from adit.eval.reference import Reference
 
@@ -134,7 +134,8 @@ def evaluate(
     if report is not None:
         from adit.eval.report import write_html
 
-        _written(report, lambda: write_html(report, found, systems or [], reference=known))
+        with writing(report):
+            write_html(report, found, systems or [], reference=known)
 
 
 def _entries(path: Path, kept: list[AtomicSystem] | None) -> Iterator[AtomicSystem | BrokenEntry]:
@@ -162,8 +163,9 @@ def _compare(paths: list[Path], report: Path | None) -> None:
     if report is not None:
         from adit.eval.report import write_comparison
 
-        _check_writable("--report", report)
-        _written(report, lambda: write_comparison(report, named))
+        _check_file("--report", report)
+        with writing(report):
+            write_comparison(report, named)
     for table in side_by_side(named):
         console.print(table)
     for line in notes(runs):
@@ -217,20 +219,14 @@ def _progress() -> Iterator[Progress]:
         yield stage
 
 
-def _check_writable(option: str, file: Path) -> None:
+def _check_file(option: str, file: Path) -> None:
     """Before the work, not after it."""
     folder = file.resolve().parent
     if not folder.is_dir():
         raise InvalidInputError(f"{option} {file}: the folder {folder} does not exist. Create it first")
-    if file.is_dir() or not os.access(file if file.exists() else folder, os.W_OK):
-        raise InvalidInputError(f"{option} {file}: cannot be written. Choose another path")
-
-
-def _written(file: Path, write: Callable[[], None]) -> None:
-    try:
-        write()
-    except OSError as error:
-        raise InvalidInputError(f"{file} cannot be written: {error.strerror or error}") from error
+    if file.is_dir():
+        raise InvalidInputError(f"{option} {file}: is a folder, which cannot be written. Choose another path")
+    check_writable(option, file)
 
 
 def main() -> None:

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from adit.cli.common import run
-from adit.cli.gen_options import DEFAULT_WEIGHTS, SOLVERS, Options, Target, check_writable, find_weights, parse_atoms
+from adit.cli.common import check_writable, run
+from adit.cli.gen_options import DEFAULT_WEIGHTS, SOLVERS, Options, Target, find_weights, parse_atoms
 from adit.cli.gen_options import targets as parse_targets
 from adit.cli.gen_output import Outputs, Run, prepare, read_back
 from adit.cli.gen_screen import noun, open_console, print_table, progress_bar, status
 from adit.errors import BackendUnavailableError, InvalidInputError
+from adit.output import writing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -239,26 +240,14 @@ def _conclude(
                 f"{state.count:,} were written; they were changed. Start again with --overwrite"
             )
         summary = summarise(systems)
-    try:
-        if json_path is not None:
-            figures = _figures(state, places, summary, broken, time.perf_counter() - start)
+    if json_path is not None:
+        figures = _figures(state, places, summary, broken, time.perf_counter() - start)
+        with writing(json_path):
             json_path.parent.mkdir(parents=True, exist_ok=True)
             json_path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-        if report is not None:
-            from adit.eval.evaluation import evaluate
-            from adit.eval.report import write_html
-
-            with status(console, "writing the report"):
-                report.parent.mkdir(parents=True, exist_ok=True)
-                title = f"{state.count:,} {noun(options)}"
-                subtitle = f"adit {_version('adit')}, weights {options.weights}, seed {options.seed}"
-                name = places[0].path.name
-                found = evaluate(
-                    systems, protocols=["edm", "adit-rust"], seed=options.seed, posebusters=False, name=name
-                )
-                write_html(report, found, systems, title=title, subtitle=subtitle)
-    except OSError as error:
-        raise InvalidInputError(f"{error.filename or places[0].path} cannot be written: {error.strerror}") from error
+    if report is not None:
+        with status(console, "writing the report"), writing(report):
+            _report(report, options, places, state, systems)
     rows = summary.rows()
     if broken:
         rows.append(("unreadable entries", f"{len(broken):,}"))
@@ -266,6 +255,18 @@ def _conclude(
         rows.append(("kept of drawn (valid only)", f"{state.count:,} of {state.drawn:,}"))
     rows += [("seconds", f"{state.seconds:.1f}"), ("samples a second", f"{state.drawn / max(state.seconds, 1e-9):.3g}")]
     return rows
+
+
+def _report(path: Path, options: Options, places: list[Target], state: Run, systems: list[AtomicSystem]) -> None:
+    """Writes the page of --report."""
+    from adit.eval.evaluation import evaluate
+    from adit.eval.report import write_html
+
+    name, title = places[0].path.name, f"{state.count:,} {noun(options)}"
+    subtitle = f"adit {_version('adit')}, weights {options.weights}, seed {options.seed}"
+    found = evaluate(systems, protocols=["edm", "adit-rust"], seed=options.seed, posebusters=False, name=name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_html(path, found, systems, title=title, subtitle=subtitle)
 
 
 def _figures(state: Run, places: list[Target], summary: Summary, broken: list[str], judging: float) -> dict[str, Any]:

@@ -7,12 +7,12 @@ import json
 import math
 import os
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import adit
+from adit.cli.common import check_writable
 from adit.errors import CheckpointError, InvalidInputError
 
 # As in adit.generate and adit.flow.solver, which load torch; a test compares them.
@@ -159,26 +159,6 @@ def _target(text: str, options: Options) -> Target:
         what = "a folder or zip of CIFs" if kind != ".cif" else "a CIF"
         raise InvalidInputError(f"--out {text}: {what} holds crystals; write molecules as .sdf, .xyz or .extxyz")
     return Target(text, path, kind)
-
-
-def check_writable(option: str, path: Path) -> None:
-    """Tries it: makes and removes a file in the folder that is or will be around `path`.
-
-    Raises:
-        InvalidInputError: it fails.
-    """
-    if path.is_file() and not os.access(path, os.W_OK):
-        raise InvalidInputError(f"{option} {path}: the file is read-only. Choose another name")
-    place = path.absolute() if path.is_dir() else path.absolute().parent
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    try:
-        with tempfile.TemporaryFile(dir=place):
-            pass
-    except OSError as error:
-        raise InvalidInputError(
-            f"{option} {path}: {place} is not a folder that can be written ({error.strerror or error}). Choose another"
-        ) from error
 
 
 def find_weights(name: str) -> tuple[Path, str]:

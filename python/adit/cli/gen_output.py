@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from adit.errors import InvalidInputError
+from adit.output import writing
 
 if TYPE_CHECKING:
     from adit.cli.gen_options import Options, Target
@@ -113,12 +114,10 @@ class Run:
             "finished": self.finished,
         }
         temporary = self.path.with_name(f"{self.path.name}.tmp")
-        try:
+        with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_text(json.dumps(held, indent=1) + "\n", encoding="utf-8")
             temporary.replace(self.path)
-        except OSError as error:
-            raise InvalidInputError(f"{self.path} cannot be written: {error.strerror or error}") from error
 
 
 class Outputs:
@@ -181,13 +180,9 @@ class Outputs:
         Raises:
             InvalidInputError: the disk refuses; all the others are closed even so.
         """
-        try:
-            with ExitStack() as stack:
-                for writer in self._writers:
-                    stack.callback(writer.close)
-        except OSError as error:
-            names = ", ".join(str(writer.path) for writer in self._writers)
-            raise InvalidInputError(f"{names} cannot be written: {error.strerror or error}") from error
+        with writing(", ".join(str(writer.path) for writer in self._writers)), ExitStack() as stack:
+            for writer in self._writers:
+                stack.callback(writer.close)
 
     def _clock(self) -> None:
         now = time.perf_counter()

@@ -8,7 +8,6 @@ import shutil
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -17,6 +16,7 @@ from adit.bonds import FAULTS, BondFlag, sdf_records
 from adit.convert.cif import format_cif
 from adit.convert.rdkit import total_charge
 from adit.errors import InvalidInputError
+from adit.output import writing
 from adit.system import AtomicSystem
 
 SUFFIXES = (".sdf", ".xyz", ".extxyz", ".cif", ".zip")
@@ -40,7 +40,7 @@ class Writer(ABC):
         Raises:
             InvalidInputError: the format cannot hold this system, or the disk refuses.
         """
-        with _writing(self.path):
+        with writing(self.path):
             self._write(system)
         self.count += 1
 
@@ -99,7 +99,7 @@ def open_writer(path: str | os.PathLike[str], *, append: bool = False, expected:
         raise InvalidInputError(f"{text}: unknown format {suffix!r}; known: {known}, or a folder (of CIFs)")
     if suffix == ".cif" and not folder and expected != 1:
         target, folder = target.with_suffix(""), True
-    with _writing(target):
+    with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         if folder:
             return CifFolderWriter(target, append)
@@ -203,7 +203,7 @@ class CifZipWriter(Writer):
         if not self._open:
             return
         self._open = False
-        with _writing(self.path):
+        with writing(self.path):
             temporary = self.path.with_name(f".{self.path.name}.tmp")
             with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
                 for index in range(self.count):
@@ -233,14 +233,6 @@ def _replace(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InvalidInputError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def format_extxyz(system: AtomicSystem) -> str:

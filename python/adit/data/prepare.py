@@ -5,14 +5,10 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import multiprocessing
 import os
 import re
-import signal
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +20,8 @@ from adit.data.base import DatasetSpec, ReadOptions, Task
 from adit.data.mp20 import SPECS as CDVAE_SPECS
 from adit.data.packed import PackedDataset
 from adit.data.standard import standardise
-from adit.errors import BackendUnavailableError, InvalidInputError, UnreadableFileError
+from adit.errors import InvalidInputError, UnreadableFileError
+from adit.pool import Pool
 from adit.system import AtomicSystem
 
 Progress = Callable[[int, int], None]
@@ -231,28 +228,12 @@ def _run(tasks: Iterable[Task], processes: int) -> Iterator[Result]:
             break
     else:
         processes = 1
+    everything = chain(head, iterator)
     if processes == 1:
-        for task in [*head, *iterator]:
-            yield _work(task)
+        yield from map(_work, everything)
         return
-    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
-    context = multiprocessing.get_context(method)
-    ignore = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for this process alone
-    with ProcessPoolExecutor(processes, context, initializer=signal.signal, initargs=ignore) as pool:
-        waiting: deque[Future[Result]] = deque(pool.submit(_work, task) for task in head)
-        try:
-            for task in iterator:
-                waiting.append(pool.submit(_work, task))
-                while len(waiting) > 3 * processes:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        except BrokenProcessPool as error:
-            raise BackendUnavailableError(
-                "a worker process died (out of memory?); try again with fewer processes (`--processes 1`)"
-            ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    with Pool(processes, "fork") as pool:
+        yield from pool.in_order(_work, everything)
 
 
 def _work(task: Task) -> Result:

@@ -23,7 +23,7 @@ import numpy as np
 from adit.elements import SYMBOLS
 from adit.errors import InvalidInputError
 from adit.neighbors import neighbor_list_batch
-from adit.packing import Packed, pack_crystals
+from adit.packing import Packed, cut, pack_crystals, take
 from adit.validity import structural
 
 if TYPE_CHECKING:
@@ -97,11 +97,9 @@ def neighbour_coverage(
     valid = structural(ours, threads=threads) & _compact(ours)
     used = np.flatnonzero(structural(theirs, threads=threads) & _compact(theirs))
     used = np.sort(np.random.default_rng(seed).permutation(used)[:most])
-    points = fingerprints(_subset(theirs, used), threads=threads)
+    points = fingerprints(take(theirs, used), threads=threads)
     scale = _scale(points)
-    found = _balls(
-        fingerprints(_subset(ours, np.flatnonzero(valid)), threads=threads) / scale, points / scale, neighbours
-    )
+    found = _balls(fingerprints(take(ours, np.flatnonzero(valid)), threads=threads) / scale, points / scale, neighbours)
     within = np.zeros(len(valid), dtype=np.bool_)
     within[valid], covered = found
     enough = len(used) > neighbours
@@ -147,11 +145,7 @@ def fingerprints(systems: Systems | Packed, *, threads: int | None = None) -> ND
         InvalidInputError: a system is a molecule, or too flat a crystal for a list of neighbours.
     """
     batch = pack_crystals(systems)
-    count = len(batch.periodic)
-    parts = [
-        _structure(_subset(batch, np.arange(begin, min(begin + _CHUNK, count))), threads)
-        for begin in range(0, count, _CHUNK)
-    ]
+    parts = [_structure(piece, threads) for piece in cut(batch, _CHUNK)]
     return np.hstack([_composition(batch), np.concatenate(parts or [np.zeros((0, len(_RADII) + 1))])])
 
 
@@ -226,13 +220,6 @@ def _squared(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[n
 
 def _blocks(count: int) -> Iterator[slice]:
     return (slice(begin, min(begin + _ROWS, count)) for begin in range(0, count, _ROWS))
-
-
-def _subset(batch: Packed, chosen: NDArray[np.int64]) -> Packed:
-    sizes = np.diff(batch.offsets)[chosen]
-    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    atoms = np.repeat(batch.offsets[:-1][chosen] - offsets[:-1], sizes) + np.arange(offsets[-1])
-    return Packed(batch.numbers[atoms], batch.positions[atoms], batch.cells[chosen], offsets, batch.periodic[chosen])
 
 
 @cache

@@ -10,7 +10,7 @@ import numpy as np
 from adit.errors import InvalidInputError
 from adit.matching import StructureMatcher
 from adit.neighbors import neighbor_list
-from adit.packing import Systems, as_system, pack, take
+from adit.packing import Systems, as_system, element_counts, pack, take
 from adit.validity import MIN_DISTANCE, MIN_VOLUME, structural
 
 if TYPE_CHECKING:
@@ -25,10 +25,7 @@ TOLERANCES = {"stol": 0.5, "ltol": 0.3, "angle_tol": 10.0}
 
 def reduced_formulas(systems: Systems) -> list[bytes]:
     """A key for each system, equal for equal reduced compositions: 101 little-endian uint16 counts by atomic number."""
-    batch = pack(systems)
-    count = len(batch.offsets) - 1
-    owner = np.repeat(np.arange(count), np.diff(batch.offsets))
-    counts = np.bincount(owner * 101 + batch.numbers, minlength=count * 101).reshape(count, 101)
+    counts = element_counts(pack(systems))
     reduced = counts // np.maximum(np.gcd.reduce(counts, axis=1, keepdims=True), 1)
     return [row.tobytes() for row in reduced.astype("<u2")]
 

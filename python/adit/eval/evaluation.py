@@ -21,7 +21,7 @@ from adit.eval.protocols import PROTOCOLS, Protocol, check_protocol
 from adit.eval.reference import Reference, installed
 from adit.eval.reference_stages import reference_stages
 from adit.eval.results import KINDS, NOT_RUN, Evaluation, Kind, Metric
-from adit.eval.stages import CrystalStage, Figure, Findings, MoleculeStage, Quantile, Samples, Stage
+from adit.eval.stages import CrystalStage, Figure, Findings, MoleculeStage, Samples, Stage
 from adit.eval.workers import Advance, Workers
 from adit.packing import as_system
 
@@ -84,22 +84,13 @@ def evaluate(
     if not any(not isinstance(entry, BrokenEntry) for entry in entries):
         detail = f": {len(entries)} broken entries, the first: {entries[0]}" if entries else ""
         raise UnreadableFileError(f"{name or _name(source)} holds no molecule or crystal that can be read{detail}")
-    kinds = [_kind(entry) for entry in entries]
-    present = {kind for kind in kinds if kind is not None}
-    if len(present) == 1:
-        kinds = [present.copy().pop()] * len(entries)
+    kinds = _kinds(entries)
     rows = {k: _row(k, entry, kinds[k]) for k, entry in enumerate(entries) if not isinstance(entry, BrokenEntry)}
     metrics: list[Metric] = []
     definitions: dict[str, str] = {}
-    everything: list[Stage] = [
-        *map(MoleculeStage, chosen),
-        *([PoseBustersStage()] if posebusters else []),
-        CrystalStage(),
-        *reference_stages(reference),
-        *stages,
-    ]
+    always: list[Stage] = [*map(MoleculeStage, chosen), *([PoseBustersStage()] if posebusters else []), CrystalStage()]
     with Workers(processes) as workers:
-        for stage in everything:
+        for stage in (*always, *reference_stages(reference), *stages):
             places = [k for k in rows if kinds[k] == stage.kind]
             if not places:
                 continue
@@ -115,10 +106,13 @@ def evaluate(
             with _timed(seconds, stage.title), progress(stage.title, stage.steps(samples)) as advance:
                 found = stage(samples, advance)
             broken = sum(kind == stage.kind for kind in kinds) - len(places)
-            metrics += [_finish(figure, stage.kind, broken, level, seed) for figure in found.figures]
+            metrics += [
+                figure if isinstance(figure, Metric) else figure.metric(stage.kind, broken, level, seed)
+                for figure in found.figures
+            ]
             definitions |= dict(found.protocols)
             _merge([rows[k] for k in places], found)
-    if "molecules" in present:
+    if "molecules" in kinds:
         definitions |= missing
     return Evaluation(
         file=name or _name(source),
@@ -176,10 +170,12 @@ def _entries(source: Any, advance: Advance) -> Iterator[AtomicSystem | BrokenEnt
             advance(_MANY)
 
 
-def _kind(entry: AtomicSystem | BrokenEntry) -> Kind | None:
-    if isinstance(entry, BrokenEntry):
-        return None if entry.periodic is None else KINDS[entry.periodic]
-    return KINDS[entry.is_periodic]
+def _kinds(entries: Sequence[AtomicSystem | BrokenEntry]) -> list[Kind | None]:
+    """Of each entry; one that cannot be read is of the kind its format tells, or else of the only one there is."""
+    periodic = [entry.periodic if isinstance(entry, BrokenEntry) else entry.is_periodic for entry in entries]
+    kinds = [None if one is None else KINDS[one] for one in periodic]
+    present = {kind for kind in kinds if kind is not None}
+    return [*present] * len(entries) if len(present) == 1 else kinds
 
 
 def _row(index: int, system: Any, kind: Kind | None) -> dict[str, Any]:
@@ -201,10 +197,6 @@ def _merge(rows: list[dict[str, Any]], found: Findings) -> None:
     for protocol, verdicts in found.verdicts.items():
         for row, verdict in zip(rows, verdicts, strict=True):
             row["protocols"].setdefault(protocol, {}).update(verdict)
-
-
-def _finish(figure: Figure | Quantile | Metric, kind: Kind, broken: int, level: float, seed: int) -> Metric:
-    return figure if isinstance(figure, Metric) else figure.metric(kind, broken, level, seed)
 
 
 def _sizes(rows: Iterable[dict[str, Any]], level: float, seed: int) -> list[Metric]:

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from adit.bonds import BondFlag, infer_bonds_batch
-from adit.errors import InvalidInputError
 from adit.eval.protocols import PROTOCOLS, Protocol, Verdicts, check_protocol, judge_packed
 from adit.eval.workers import Advance, Workers
-from adit.packing import Packed, Systems, pack
+from adit.packing import Packed, Systems, pack_molecules
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,7 +39,7 @@ def judge(
         BackendUnavailableError: protocol="adit" and Open Babel is not installed.
     """
     check_protocol(protocol)
-    batch = _molecules(systems)
+    batch = pack_molecules(systems)
     return Verdicts.join((workers or Workers(1)).map(partial(judge_packed, protocol=protocol), batch, advance))
 
 
@@ -62,7 +61,7 @@ def connected(systems: Systems | Packed) -> NDArray[np.bool_]:
     Raises:
         InvalidInputError: a system is a crystal.
     """
-    batch = _molecules(systems)
+    batch = pack_molecules(systems)
     flags = infer_bonds_batch(batch, 0).flags
     whole: NDArray[np.bool_] = (flags & BondFlag.FRAGMENTS == 0) & (np.diff(batch.offsets) > 0)
     return whole
@@ -83,11 +82,3 @@ def novelty(smiles: Sequence[str | None], reference: Collection[str]) -> float:
     known = reference if isinstance(reference, set | frozenset) else set(reference)
     unique = {entry for entry in smiles if entry is not None}
     return len(unique - known) / len(unique) if unique else float("nan")
-
-
-def _molecules(systems: Systems | Packed) -> Packed:
-    batch = pack(systems)
-    if batch.periodic.any():
-        index = int(np.flatnonzero(batch.periodic)[0])
-        raise InvalidInputError(f"`systems` must be molecules; system {index} is a crystal. Select the molecules first")
-    return batch

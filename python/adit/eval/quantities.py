@@ -11,8 +11,7 @@ import numpy as np
 
 from adit.bonds import infer_bonds_batch
 from adit.elements import SYMBOLS
-from adit.errors import InvalidInputError
-from adit.packing import Packed, pack, pack_crystals
+from adit.packing import Packed, cut, element_counts, pack_crystals, pack_molecules
 from adit.symmetry import spacegroups
 
 if TYPE_CHECKING:
@@ -81,15 +80,11 @@ def molecule_statistics(systems: Systems | Packed, *, threads: int | None = None
     Raises:
         InvalidInputError: a system is a crystal.
     """
-    batch = pack(systems)
-    if batch.periodic.any():
-        index = int(np.flatnonzero(batch.periodic)[0])
-        raise InvalidInputError(f"`systems` must be molecules; system {index} is a crystal. Select the molecules first")
-    sizes = np.diff(batch.offsets)
-    parts = [_geometry(_slice(batch, begin, begin + _CHUNK), threads) for begin in range(0, len(sizes), _CHUNK)]
+    batch = pack_molecules(systems)
+    parts = [_geometry(piece, threads) for piece in cut(batch, _CHUNK)]
     lengths, angles = ([part[k] for part in parts] for k in range(2))
     elements = np.bincount(batch.numbers, minlength=_KINDS)
-    return MoleculeStatistics(sizes, elements, _by_type(lengths, False), _by_type(angles, True))
+    return MoleculeStatistics(np.diff(batch.offsets), elements, _by_type(lengths, False), _by_type(angles, True))
 
 
 def crystal_statistics(
@@ -112,15 +107,13 @@ def crystal_statistics(
     """
     batch = pack_crystals(systems)
     sizes = np.diff(batch.offsets)
-    count = len(sizes)
-    owner = np.repeat(np.arange(count), sizes)
-    kinds = np.unique(owner * _KINDS + batch.numbers)
+    counts = element_counts(batch)
     volumes = np.abs(np.linalg.det(batch.cells))
-    masses = np.bincount(owner, weights=_masses()[batch.numbers], minlength=count)
+    masses = counts @ _masses()
     return CrystalStatistics(
         sizes,
-        np.bincount(batch.numbers, minlength=_KINDS),
-        np.bincount(kinds // _KINDS, minlength=count),
+        counts.sum(0),
+        (counts > 0).sum(1),
         _ratio(volumes, sizes),
         DALTON_PER_A3 * _ratio(masses, volumes),
         _groups(batch, symprec, threads) if groups is None else groups,
@@ -130,18 +123,6 @@ def crystal_statistics(
 
 def _groups(batch: Packed, symprec: float, threads: int | None) -> NDArray[np.int64]:
     return spacegroups(batch, symprec, threads=threads) if len(batch.periodic) else np.zeros(0, dtype=np.int64)
-
-
-def _slice(batch: Packed, begin: int, end: int) -> Packed:
-    offsets = batch.offsets[begin : end + 1]
-    atoms = slice(int(offsets[0]), int(offsets[-1]))
-    return Packed(
-        batch.numbers[atoms],
-        batch.positions[atoms],
-        batch.cells[begin:end],
-        offsets - offsets[0],
-        batch.periodic[begin:end],
-    )
 
 
 def _geometry(batch: Packed, threads: int | None) -> tuple[_Typed, _Typed]:

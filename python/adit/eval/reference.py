@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -19,6 +18,7 @@ from adit.data.packed import SPLITS, PackedDataset
 from adit.data.prepare import cache_folder, load
 from adit.errors import UnreadableFileError
 from adit.eval.molecules import judge
+from adit.output import write_whole
 from adit.packing import pack, take
 
 if TYPE_CHECKING:
@@ -141,11 +141,9 @@ def installed(package: str) -> str:
 
 def keep(path: Path, content: bytes, what: str) -> None:
     """Writes a file of the cache, which appears whole or not at all; says where it cannot be written."""
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        partial.replace(path)
+        write_whole(path, content)
     except OSError as error:
         logging.getLogger("adit").warning(
             "%s cannot be written, so %s are found again each time: %s", path, what, error

@@ -26,9 +26,9 @@ def reference_stages(reference: Reference | None) -> list[Stage]:
     """What can be held against a reference, which may have nothing of a kind."""
     stages: list[Stage] = []
     if reference is not None and len(reference.molecules):
-        stages.append(MoleculeDistancesStage())
+        stages.append(MoleculeDistancesStage(reference))
     if reference is not None and len(reference.crystals):
-        stages += [CrystalDistancesStage(), CoverageStage()]
+        stages += [CrystalDistancesStage(reference), CoverageStage(reference)]
     return stages
 
 
@@ -36,17 +36,16 @@ def reference_stages(reference: Reference | None) -> list[Stage]:
 class MoleculeDistancesStage:
     """How far the distributions of molecules are from the reference's."""
 
+    reference: Reference
     kind: Kind = "molecules"
     title: str = "molecules, distributions"
 
     def steps(self, samples: Samples) -> int:
-        return len(samples.systems) + _held(samples, "molecules")
+        return len(samples.systems) + len(self.reference.molecules)
 
     def __call__(self, samples: Samples, advance: Advance) -> Findings:
-        if samples.reference is None:
-            return Findings()
-        theirs = known_molecules(samples.reference)
-        advance(_held(samples, "molecules"))
+        theirs = known_molecules(self.reference)
+        advance(len(self.reference.molecules))
         found = molecule_distances(molecule_statistics(samples.systems), theirs)
         advance(len(samples.systems))
         lengths, angles = found.bond_lengths, found.bond_angles
@@ -60,24 +59,23 @@ class MoleculeDistancesStage:
             ("bond angles", "degrees"): angles.wasserstein,
             ("shape of bond angles", "bits"): angles.jensen_shannon,
         }
-        return _distances("molecules", values, len(samples.systems), samples.reference.name)
+        return _distances("molecules", values, len(samples.systems), self.reference.name)
 
 
 @dataclass(frozen=True, slots=True)
 class CrystalDistancesStage:
     """How far the distributions of structurally valid crystals are from the reference's."""
 
+    reference: Reference
     kind: Kind = "crystals"
     title: str = "crystals, distributions"
 
     def steps(self, samples: Samples) -> int:
-        return len(samples.systems) + _held(samples, "crystals")
+        return len(samples.systems) + len(self.reference.crystals)
 
     def __call__(self, samples: Samples, advance: Advance) -> Findings:
-        if samples.reference is None:
-            return Findings()
-        theirs = known_crystals(samples.reference, SYMPREC)
-        advance(_held(samples, "crystals"))
+        theirs = known_crystals(self.reference, SYMPREC)
+        advance(len(self.reference.crystals))
         sound = np.flatnonzero([row["protocols"][CRYSTAL_PROTOCOL]["structure"] for row in samples.rows])
         groups = np.array([row["spacegroup"] for row in samples.rows], dtype=np.int64)[sound]
         ours = crystal_statistics(take(pack(samples.systems), sound), symprec=SYMPREC, groups=groups)
@@ -91,13 +89,14 @@ class CrystalDistancesStage:
             ("elements", "bits"): found.elements,
             ("space groups", "bits"): found.spacegroups,
         }
-        return _distances("crystals", values, len(sound), samples.reference.name)
+        return _distances("crystals", values, len(sound), self.reference.name)
 
 
 @dataclass(frozen=True, slots=True)
 class CoverageStage:
     """How much of the reference crystals have reach, and stay there."""
 
+    reference: Reference
     kind: Kind = "crystals"
     title: str = "crystals, coverage"
 
@@ -105,9 +104,7 @@ class CoverageStage:
         return len(samples.systems)
 
     def __call__(self, samples: Samples, advance: Advance) -> Findings:
-        if samples.reference is None:
-            return Findings()
-        found = neighbour_coverage(samples.systems, sound_crystals(samples.reference), seed=samples.seed)
+        found = neighbour_coverage(samples.systems, sound_crystals(self.reference), seed=samples.seed)
         advance(len(samples.systems))
         known = len(found.reference)
 
@@ -122,15 +119,11 @@ class CoverageStage:
             ],
             columns={"within_reference": found.within.tolist()},
             protocols={
-                COVERAGE: f"Of {known:,} crystals of {samples.reference.name}, each with the ball to its "
+                COVERAGE: f"Of {known:,} crystals of {self.reference.name}, each with the ball to its "
                 f"{found.neighbours}th nearest fellow: balls with a sample in them (coverage; to be expected of as "
                 "many samples of the reference's own distribution), samples in a ball (precision). Not CDVAE's COV."
             },
         )
-
-
-def _held(samples: Samples, kind: Kind) -> int:
-    return 0 if samples.reference is None else len(getattr(samples.reference, kind))
 
 
 def _distances(kind: Kind, values: dict[tuple[str, str], float], of: int, reference: str) -> Findings:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from adit.errors import InvalidInputError, UnreadableFileError
+from adit.output import write_whole, writing
 
 FORMAT, FORMAT_VERSION = "adit-eval", 1
 
@@ -116,16 +117,8 @@ class Evaluation:
             InvalidInputError: it cannot be written.
         """
         path = Path(path)
-        partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-        try:
-            with partial.open("w", encoding="utf-8") as file:
-                file.write(dumps(self.to_dict()))
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise InvalidInputError(f"{path} cannot be written: {error.strerror or error}") from error
+        with writing(path):
+            write_whole(path, dumps(self.to_dict()))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Evaluation:

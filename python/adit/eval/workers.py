@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
-from adit.errors import BackendUnavailableError, InvalidInputError
+from adit.errors import InvalidInputError
 from adit.eval.limits import cores
-from adit.packing import Packed
+from adit.packing import Packed, cut
+from adit.pool import Pool
 
 if TYPE_CHECKING:
     from typing import Self
@@ -47,7 +41,7 @@ class Workers:
         if processes is not None and processes < 1:
             raise InvalidInputError(f"`processes` must be at least 1; got {processes}")
         self.processes = processes or cores()
-        self._pool: ProcessPoolExecutor | None = None
+        self._pool: Pool | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -83,50 +77,5 @@ class Workers:
             yield from map(work, pieces)
             return
         if self._pool is None:
-            self._pool = _pool(self.processes)
-        waiting: deque[Future[T]] = deque()
-        try:
-            for piece in pieces:
-                waiting.append(self._pool.submit(work, piece))
-                if len(waiting) > 3 * self.processes:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        except BrokenProcessPool as error:
-            raise BackendUnavailableError(
-                "a worker process died (out of memory?); try again with fewer processes (`--processes 1`)"
-            ) from error
-
-
-def cut(batch: Packed, size: int) -> Iterator[Packed]:
-    """Pieces of at most `size` systems."""
-    count = len(batch.periodic)
-    for start in range(0, count, size):
-        stop = min(start + size, count)
-        first, last = int(batch.offsets[start]), int(batch.offsets[stop])
-        yield Packed(
-            batch.numbers[first:last],
-            batch.positions[first:last],
-            batch.cells[start:stop],
-            batch.offsets[start : stop + 1] - first,
-            batch.periodic[start:stop],
-        )
-
-
-def _pool(processes: int) -> ProcessPoolExecutor:
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    context = multiprocessing.get_context(method)
-    return ProcessPoolExecutor(processes, context, initializer=_begin)
-
-
-def _begin() -> None:
-    """Leaves Ctrl-C to the parent, and ends with it, even where it is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+            self._pool = Pool(self.processes, "forkserver")
+        yield from self._pool.in_order(work, pieces)

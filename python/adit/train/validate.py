@@ -19,6 +19,7 @@ from adit.eval.stability import edm_stability
 from adit.generate import Generator
 from adit.models.losses import reconstruction_terms
 from adit.models.vae import VAE
+from adit.output import write_whole
 from adit.system import AtomicSystem
 from adit.train.loop import Loss
 from adit.weights.store import Pretrained
@@ -152,9 +153,7 @@ def known_smiles(data: PackedDataset, cache: Path) -> set[str]:
             molecules = (Chem.MolFromSmiles(str(text)) for text in column if text)
             lines = sorted({Chem.MolToSmiles(m, isomericSmiles=False) for m in molecules if m is not None})
         cache.parent.mkdir(parents=True, exist_ok=True)
-        partial = cache.with_suffix(".partial")
-        partial.write_text("\n".join(lines))
-        partial.replace(cache)
+        write_whole(cache, "\n".join(lines))
     return set(cache.read_text().split("\n")) - {""}
 
 

@@ -3,26 +3,21 @@
 
 use adit_core::cell::{self, Matrix, Vec3};
 use adit_core::matching::{Crystal, Options, crystals, fit_pairs, rms_pairs};
+use adit_core::random::Random;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-
-/// Numbers in [0, 1); a linear congruential generator is random enough.
-fn random(state: &mut u64) -> f64 {
-    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-    (*state >> 11) as f64 / (1_u64 << 53) as f64
-}
 
 /// Carbons at random places in skewed cells, each followed by a rattled copy of itself.
 fn pairs_of_carbons(pairs: usize, atoms: usize, options: &Options) -> [Vec<Option<Crystal>>; 2] {
-    let state = &mut 1;
+    let mut random = Random::new(1, 0);
     let (mut sides, mut cells): ([Vec<Vec3>; 2], Vec<Matrix>) = Default::default();
     for _ in 0..pairs {
         let edge = (7.0 * atoms as f64).cbrt();
         let mut rows = [[edge, 0.0, 0.0], [0.0, edge, 0.0], [0.0, 0.0, edge]];
-        rows.iter_mut().flatten().for_each(|x| *x += 0.3 * edge * (random(state) - 0.5));
+        rows.iter_mut().flatten().for_each(|x| *x += 0.3 * edge * (random.uniform() - 0.5));
         for _ in 0..atoms {
-            let place = cell::combine(&[random(state), random(state), random(state)], &rows);
+            let place = cell::combine(&[random.uniform(), random.uniform(), random.uniform()], &rows);
             sides[0].push(place);
-            sides[1].push(place.map(|x| x + 0.1 * (random(state) - 0.5)));
+            sides[1].push(place.map(|x| x + 0.1 * (random.uniform() - 0.5)));
         }
         cells.push(rows);
     }

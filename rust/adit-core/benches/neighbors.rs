@@ -3,6 +3,7 @@
 
 use adit_core::cell::{self, Matrix, Vec3};
 use adit_core::neighbors::{Algorithm, Quantities, Search, neighbor_list, neighbor_list_batch};
+use adit_core::random::Random;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 const SEARCH: Search = Search {
@@ -12,19 +13,14 @@ const SEARCH: Search = Search {
     quantities: Quantities::I.and(Quantities::J).and(Quantities::SHIFTS).and(Quantities::DISTANCES),
 };
 
-/// Atoms near the points of a grid, row by row as in a supercell, at the density of a perovskite. A linear
-/// congruential generator is random enough.
-fn crystal(atoms: usize, state: &mut u64) -> (Vec<Vec3>, Matrix) {
-    let mut random = || {
-        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (*state >> 11) as f64 / (1_u64 << 53) as f64
-    };
+/// Atoms near the points of a grid, row by row as in a supercell, at the density of a perovskite.
+fn crystal(atoms: usize, random: &mut Random) -> (Vec<Vec3>, Matrix) {
     let side = (1..1000_usize).find(|side| side.pow(3) >= atoms).unwrap_or(1000);
     let edge = (atoms as f64 / 0.0588).cbrt();
     let given = [[edge, 0.0, 0.0], [0.1 * edge, edge, 0.0], [-0.1 * edge, 0.1 * edge, edge]];
     let mut place = |k: usize| {
         let point = [k / side / side % side, k / side % side, k % side];
-        cell::combine(&point.map(|x| (x as f64 + random()) / side as f64), &given)
+        cell::combine(&point.map(|x| (x as f64 + random.uniform()) / side as f64), &given)
     };
     // Evenly spread, however many points the grid has too many.
     ((0..atoms).map(|k| place(k * side.pow(3) / atoms)).collect(), given)
@@ -34,7 +30,7 @@ fn atoms(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("neighbour list by atoms");
     group.sample_size(20);
     for count in [5, 20, 100, 1_000, 10_000, 100_000] {
-        let (points, given) = crystal(count, &mut 1);
+        let (points, given) = crystal(count, &mut Random::new(1, 0));
         group.throughput(Throughput::Elements(count as u64));
         group.bench_with_input(BenchmarkId::from_parameter(count), &points, |bencher, points| {
             bencher.iter(|| neighbor_list(points, &given, [true; 3], &SEARCH));
@@ -48,8 +44,8 @@ fn batch(criterion: &mut Criterion) {
     group.sample_size(20);
     for threads in [1, 2] {
         for count in [1, 10, 100, 1_000, 10_000] {
-            let mut state = 2;
-            let (points, cells): (Vec<_>, Vec<_>) = (0..count).map(|_| crystal(5, &mut state)).unzip();
+            let mut random = Random::new(2, 0);
+            let (points, cells): (Vec<_>, Vec<_>) = (0..count).map(|_| crystal(5, &mut random)).unzip();
             let points = points.concat();
             let offsets: Vec<i64> = (0..=count as i64).map(|k| 5 * k).collect();
             let periodic = vec![[true; 3]; count];

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from adit.errors import InvalidInputError
-from adit.packing import pack
+from adit.packing import element_counts, pack
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -26,10 +26,7 @@ _QHULL_ELEMENTS = 6
 
 def compositions(systems: Systems) -> NDArray[np.float64]:
     """(B, 101) float64: the share of each element by atomic number; rows sum to 1, or 0 for a system without atoms."""
-    batch = pack(systems)
-    count = len(batch.offsets) - 1
-    owner = np.repeat(np.arange(count), np.diff(batch.offsets))
-    counts = np.bincount(owner * WIDTH + batch.numbers, minlength=count * WIDTH).reshape(count, WIDTH)
+    counts = element_counts(pack(systems))
     shares: NDArray[np.float64] = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     return shares
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from adit.errors import InvalidInputError, UnreadableFileError
+from adit.output import writing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,11 +53,9 @@ class Journal:
     def __init__(self, folder: str | os.PathLike[str], settings: Mapping[str, Any]) -> None:
         self.path = Path(folder) / FILE
         self.done: dict[str, dict[str, Any]] = {}
-        try:
+        with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("a+b")
-        except OSError as error:
-            raise InvalidInputError(f"{self.path} cannot be written: {error.strerror or error}") from error
         try:
             self._open(dict(settings))
         except BaseException:

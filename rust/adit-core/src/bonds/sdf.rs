@@ -7,22 +7,13 @@ use std::fmt::Write;
 
 use super::Bonds;
 use crate::cell::Vec3;
+use crate::elements::SYMBOLS;
 
 /// The counts of V2000 have three digits.
 const MAX_COUNT: usize = 999;
 /// Its coordinates have ten characters, four of them decimals.
 const MAX_COORDINATE: f64 = 9999.0;
 const PER_LINE: usize = 8;
-
-const SYMBOLS: [&str; 119] = [
-    "*", "H", "He", "Li", "Be", "B", "C", "N", "O", "F", "Ne", "Na", "Mg", "Al", "Si", "P", "S", "Cl", "Ar", "K", "Ca",
-    "Sc", "Ti", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Zn", "Ga", "Ge", "As", "Se", "Br", "Kr", "Rb", "Sr", "Y",
-    "Zr", "Nb", "Mo", "Tc", "Ru", "Rh", "Pd", "Ag", "Cd", "In", "Sn", "Sb", "Te", "I", "Xe", "Cs", "Ba", "La", "Ce",
-    "Pr", "Nd", "Pm", "Sm", "Eu", "Gd", "Tb", "Dy", "Ho", "Er", "Tm", "Yb", "Lu", "Hf", "Ta", "W", "Re", "Os", "Ir",
-    "Pt", "Au", "Hg", "Tl", "Pb", "Bi", "Po", "At", "Rn", "Fr", "Ra", "Ac", "Th", "Pa", "U", "Np", "Pu", "Am", "Cm",
-    "Bk", "Cf", "Es", "Fm", "Md", "No", "Lr", "Rf", "Db", "Sg", "Bh", "Hs", "Mt", "Ds", "Rg", "Cn", "Nh", "Fl", "Mc",
-    "Lv", "Ts", "Og",
-];
 
 /// One record: title line, connection table, `items` (data items, each with its empty line), `$$$$`.
 ///
@@ -46,7 +37,7 @@ pub fn record(title: &str, numbers: &[u8], positions: &[Vec3], bonds: &Bonds, it
 }
 
 fn symbol(number: u8) -> &'static str {
-    SYMBOLS.get(usize::from(number)).copied().unwrap_or("*")
+    SYMBOLS.get(usize::from(number)).copied().unwrap_or(SYMBOLS[0])
 }
 
 // Writing to a String cannot fail: its results are dropped.
