@@ -243,7 +243,7 @@ def percent(share: float | None) -> str:
     return "-" if share is None or share != share else f"{100 * share:.1f} %"
 
 
-def plot(path: Path, points: list[keep.CurvePoint], outcomes: list[Outcome], about: dict[str, str]) -> None:
+def plot(path: Path, points: list[keep.CurvePoint], about: dict[str, str]) -> None:
     """Loss, stable atoms and valid molecules against the minutes of the budget."""
     import matplotlib as mpl
 
@@ -282,7 +282,7 @@ def publish(settings: Settings, out: Path, docs: Path | None) -> None:
     about = report.machine(Bench(device=settings.device, bf16=settings.bf16, batch=0))
     report.write_csv(out / "equal_budget.csv", outcomes, about)
     report.write_csv(out / "equal_budget_curves.csv", points, {})
-    plot((docs or out / "x").parent / "images" / "equal-budget.png", points, outcomes, about)
+    plot((docs or out / "x").parent / "images" / "equal-budget.png", points, about)
     text = markdown(outcomes, settings, about)
     print(text)
     if docs:

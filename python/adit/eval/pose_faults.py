@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rdkit import Chem
 
-MAX_LENGTH_ERROR = MAX_ANGLE_ERROR = 0.25
+MAX_DISTANCE_ERROR = 0.25
 """Beyond the bounds of distance geometry, as a share of them."""
 MAX_OVERLAP = 0.3
 MAX_OUT_OF_PLANE, MIN_OUT_OF_PLANE = 0.25, 0.05
@@ -101,7 +101,7 @@ def _bound_fault(
     with np.errstate(divide="ignore", invalid="ignore"):
         short, long = (distance - lower) / lower, (distance - upper) / upper
     errors = np.where(distance < lower, -short, np.where(distance > upper, long, 0.0))
-    limit = MAX_LENGTH_ERROR
+    limit = MAX_DISTANCE_ERROR
     if name == "internal_steric_clash":
         errors, limit = np.where(distance < lower, -short, 0.0), MAX_OVERLAP
     worst = int(np.argmax(errors))
