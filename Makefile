@@ -43,7 +43,7 @@ train: $(VENV)/.installed-test  ## the weights in the wheel, again: hours on two
 	$(VENV)/bin/adit-train vae --recipe joint-tiny --resume
 	$(VENV)/bin/adit-train decoder --recipe joint-tiny --resume
 	$(VENV)/bin/adit-train dit --recipe joint-tiny --resume
-	$(VENV)/bin/adit-train export runs/joint-tiny --out python/adit/weights/joint-tiny --name joint-tiny --sampling molecule=ancestral:50:1 --sampling crystal=dpm++:25:1
+	$(VENV)/bin/adit-train export runs/joint-tiny --out python/adit/weights/joint-tiny --name joint-tiny --sampling molecule=ancestral:50:1:training --sampling crystal=dpm++:25:1
 
 wheel: $(VENV)/.tools
 	$(VENV)/bin/maturin build --release --out dist

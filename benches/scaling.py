@@ -33,7 +33,7 @@ from adit.train.checkpoint import list_checkpoints, load_tensors, read_state
 from adit.train.dit import DiTLoss
 from adit.train.meter import Budget
 from adit.train.stages import bundle, load_all, load_vae, train_dit
-from adit.train.validate import atom_counts, held_out_loss, latent_statistics, size_groups
+from adit.train.validate import held_out_loss, latent_statistics, size_groups
 from baselines import report
 from baselines.common import parameter_count
 from baselines.timing import Bench
@@ -159,7 +159,7 @@ def measure(size: str, minutes: float, options: argparse.Namespace, data: Packed
     flop = flop_of_an_atom(dit, vae, recipe, train)
     tokens = state["step"] * recipe.dit_train.tokens_per_step
     loss = held_out_loss(DiTLoss(dit.to(device), vae.to(device), recipe.flow), held_out, HELD_OUT, device)
-    weights = bundle(recipe.name, vae, dit, atom_counts(train), {}, {"molecule": ANCESTRAL})
+    weights = bundle(recipe.name, vae, dit, train, {}, {"molecule": ANCESTRAL})
     made, _ = generated(Generator(weights, str(device)), options.samples, options.seed, folder / "samples", clock)
     return Run(
         size=size,

@@ -16,8 +16,9 @@ from scipy import stats
 from adit.config import DiTConfig, VAEConfig
 from adit.errors import AditError, BackendUnavailableError, CheckpointError, InvalidInputError
 from adit.flow.solver import SOLVERS
-from adit.generate import Generator, atom_distribution, one_ahead
+from adit.generate import Generator, one_ahead
 from adit.models.denoiser import Denoiser
+from adit.prior import atom_distribution
 from adit.system import AtomicSystem
 from adit.weights import Pretrained, SamplingDefaults, save_pretrained
 from adit.weights.store import GenerationModel

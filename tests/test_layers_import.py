@@ -43,6 +43,7 @@ models
 eval
 train.checkpoint train.optim train.meter train.loop train.vae train.dit train.reconstruct
 weights
+prior
 generate
 train.validate
 train.stages

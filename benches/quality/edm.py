@@ -13,7 +13,7 @@ from torch import Tensor
 from adit.batch import SystemBatch
 from adit.config import OptimConfig, TrainConfig
 from adit.data.packed import PackedDataset
-from adit.generate import atom_distribution
+from adit.prior import atom_distribution
 from adit.system import AtomicSystem
 from adit.train.checkpoint import list_checkpoints, load_tensors
 from adit.train.loop import Trainer

@@ -354,6 +354,13 @@ def compositional_of_formulas(
             composition has more than 2^24 atoms.
     """
 
+def parse_formula(formula: str) -> list[tuple[int, int]]:
+    """Atomic numbers, each once and increasing, and how many atoms there are of each: of "Ca3(PO4)2" and the like.
+
+    Raises:
+        InvalidInputError: it is no formula, or has parts of atoms.
+    """
+
 def oxidation_state_tables(oxidation_states: str = "smact14") -> list[tuple[float, list[int]]]:
     """What `compositional` goes by: for atomic numbers 0 to 100 the electronegativity (NaN: none) and the states.
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import operator
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -21,11 +20,12 @@ from adit.models.dit import CRYSTAL, MOLECULE, NULL
 from adit.models.vae import Decoded
 from adit.ops.dispatch import Impl, kernels
 from adit.ops.packing import Packing
+from adit.prior import Choices, choose_from
 from adit.system import AtomicSystem
 from adit.weights.store import Pretrained, SamplingDefaults, load_pretrained
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    pass
 
 SYSTEMS = ("molecule", "crystal")
 DEFAULT_WEIGHTS = "joint-tiny"
@@ -38,10 +38,11 @@ _LABELS = {"molecule": MOLECULE, "crystal": CRYSTAL}
 
 @dataclass(frozen=True)
 class _Group:
-    """Samples of one size, and the stream of random numbers of each."""
+    """Samples of one size: their places among the choices, and the stream of random numbers of each."""
 
     size: int
     indices: list[int]
+    choices: list[int]
     streams: list[np.random.Generator]
 
 
@@ -52,24 +53,30 @@ class _Run:
     system: str
     seed: int
     settings: SamplingDefaults
-    sizes: NDArray[np.int64]
-    probabilities: NDArray[np.float64]
+    choices: Choices
     schedule: Schedule
 
     def groups(self, indices: range, largest: int | None) -> list[_Group]:
         """The samples by size, in groups of at most `largest`."""
-        of_size: dict[int, list[tuple[int, np.random.Generator]]] = {}
+        of_size: dict[int, list[tuple[int, int, np.random.Generator]]] = {}
         for index in indices:
             stream = np.random.default_rng([self.seed, SYSTEMS.index(self.system), index])
-            size = int(stream.choice(self.sizes, p=self.probabilities))
-            of_size.setdefault(size, []).append((index, stream))
+            choice = int(stream.choice(len(self.choices.sizes), p=self.choices.probabilities))
+            of_size.setdefault(int(self.choices.sizes[choice]), []).append((index, choice, stream))
         groups = []
         for size, members in sorted(of_size.items()):
             step = largest or len(members)
             for begin in range(0, len(members), step):
-                chosen, streams = zip(*members[begin : begin + step], strict=True)
-                groups.append(_Group(size, list(chosen), list(streams)))
+                part = members[begin : begin + step]
+                groups.append(_Group(size, *(list(column) for column in zip(*part, strict=True))))
         return groups
+
+    def counts(self, groups: list[_Group], device: torch.device) -> Tensor | None:
+        """The composition that each system of the groups is told: (B, 100)."""
+        if self.choices.counts is None:
+            return None
+        chosen = [choice for group in groups for choice in group.choices]
+        return torch.from_numpy(self.choices.counts[chosen]).to(device)
 
 
 class Generator:
@@ -146,6 +153,7 @@ class Generator:
         solver: str | None = None,
         cfg: float | None = None,
         atoms: int | tuple[int, int] | None = None,
+        formula: str | None = None,
         batch_size: int | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Iterator[list[AtomicSystem]]:
@@ -160,6 +168,9 @@ class Generator:
             solver: one of `adit.flow.solver.SOLVERS`.
             cfg: scale of classifier-free guidance; 1 is none.
             atoms: number of atoms, or a range (smallest, largest); default as in the training set.
+            formula: of the whole molecule or cell, such as "C7H10O2" or "Ti4O8", which the network is told (and
+                nearly always keeps to, once trained); "training" for the formulas of the training set, each as often
+                as there; "any" leaves the elements to the network. Default as the weights say.
             batch_size: systems in a block.
             progress: called with the number of systems that were made since its last call.
 
@@ -171,6 +182,7 @@ class Generator:
             steps=defaults.steps if steps is None else steps,
             solver=defaults.solver if solver is None else solver,
             cfg=defaults.cfg if cfg is None else cfg,
+            formula=defaults.formula if formula is None else formula,
         )
         block = self.block_size(batch_size)
         _check(n, system, start, seed, settings, block)
@@ -179,11 +191,11 @@ class Generator:
             raise InvalidInputError(
                 f"the weights {self.weights.name!r} were not trained for {system!r}; known: {known}"
             )
-        counts = atom_distribution(self.weights.atom_counts[system], atoms)
+        choices = choose_from(self.weights, system, settings.formula, atoms)
         with torch.inference_mode():
             labels = guidance_labels(_LABELS[system], NULL, settings.cfg)
             schedule = self.denoiser.schedule(time_grid(settings.steps)[:-1], labels)
-        blocks = self._blocks(_Run(system, seed, settings, *counts, schedule), n, start, block, progress)
+        blocks = self._blocks(_Run(system, seed, settings, choices, schedule), n, start, block, progress)
         return blocks if self.device.type == "cpu" else one_ahead(blocks)
 
     def _blocks(
@@ -209,7 +221,8 @@ class Generator:
         """All groups in one packed batch."""
         packing = Packing.from_lengths([group.size for group in groups for _ in group.indices], self.device)
         noise = torch.cat([self._noise(run, group).flatten(1, 2) for group in groups], 1)[:, None]
-        network = run.schedule.packed(packing, graph=self.device.type == "cuda")
+        counts = run.counts(groups, self.device)
+        network = run.schedule.packed(packing, counts, graph=self.device.type == "cuda")
         latents = self._integrate(run, network, noise)[0]
         parts = torch.split(latents, [group.size * len(group.indices) for group in groups])
         for group, part in zip(groups, parts, strict=True):
@@ -231,7 +244,8 @@ class Generator:
 
     @torch.inference_mode()
     def _alone(self, run: _Run, group: _Group) -> list[AtomicSystem]:
-        return self._decode(run, self._integrate(run, run.schedule.of_one_size, self._noise(run, group)))
+        network = run.schedule.of_one_size(run.counts([group], self.device))
+        return self._decode(run, self._integrate(run, network, self._noise(run, group)))
 
     def _noise(self, run: _Run, group: _Group) -> Tensor:
         """(draws, B, size, latent dimensions), each system's from its own stream."""
@@ -280,35 +294,6 @@ def half_precision(device: torch.device) -> torch.dtype:
     """bfloat16 where the hardware multiplies it, else float32."""
     fast = device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
     return torch.bfloat16 if fast else torch.float32
-
-
-def atom_distribution(
-    histogram: Mapping[int, int], atoms: int | tuple[int, int] | None
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Numbers of atoms and their probabilities: the training set's, within `atoms`.
-
-    A range in which the training set has nothing is drawn from uniformly.
-
-    Raises:
-        InvalidInputError: `atoms` is not a positive number or an increasing range.
-    """
-    if atoms is None:
-        low, high = min(histogram), max(histogram)
-    else:
-        try:
-            pair = tuple(atoms) if isinstance(atoms, Iterable) else (atoms, atoms)
-            low, high = (operator.index(value) for value in pair)
-        except (TypeError, ValueError) as error:
-            raise InvalidInputError(
-                f"`atoms` must be a whole number or a range (smallest, largest) of two; got {atoms!r}"
-            ) from error
-    if not 1 <= low <= high <= 2048:
-        raise InvalidInputError(f"`atoms` must be a number or a range (smallest, largest) in 1 to 2048; got {atoms}")
-    values = np.arange(low, high + 1)
-    weights = np.array([histogram.get(int(value), 0) for value in values], dtype=np.float64)
-    if weights.sum() == 0:
-        weights[:] = 1
-    return values, weights / weights.sum()
 
 
 def choose_device(name: str) -> torch.device:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adit.elements import SYMBOLS
+from adit.elements import SYMBOLS, hill_formula
 from adit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -115,10 +115,7 @@ class AtomicSystem:
     @property
     def formula(self) -> str:
         """Formula in Hill order: carbon, hydrogen, then alphabetical; e.g. `C2H6O`, `NaCl`."""
-        count = Counter(self.symbols)
-        first = [symbol for symbol in ("C", "H") if symbol in count] if "C" in count else []
-        rest = sorted(symbol for symbol in count if symbol not in first)
-        return "".join(f"{symbol}{count[symbol] if count[symbol] > 1 else ''}" for symbol in first + rest)
+        return hill_formula(Counter(self.symbols))
 
     @property
     def fractional(self) -> NDArray[np.float64]:

@@ -125,7 +125,10 @@ def test_kill_and_resume_is_the_same_run(finished: Path, tmp_path: Path) -> None
         (["dit", "--recipe", "joint-test", "--data", str(DATA), "--out", "no-such-run"], "holds no checkpoint"),
         (["export", "no-such-run"], "holds no checkpoint"),
         (["speedrun", "--vae-share", "0.8", "--decoder-share", "0.3"], "leave no time for the Diffusion Transformer"),
-        (["export", "no-such-run", "--sampling", "molecule=rk4:100:1"], "molecule=ancestral:100:1; got 'molecule=rk4"),
+        (
+            ["export", "no-such-run", "--sampling", "molecule=rk4:100:1"],
+            ":50:1:training; got 'molecule=rk4",
+        ),
     ],
 )
 def test_mistakes_are_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:

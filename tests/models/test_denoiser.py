@@ -37,7 +37,7 @@ def test_one_table_of_modulations_serves_all_times_and_labels() -> None:
     schedule = Denoiser(dit).schedule(TIMES, LABELS)
     x, guess = torch.randn(2, 3, 5, 4)
     for time in TIMES:
-        for label, raw in zip(LABELS, schedule.of_one_size(x, time, guess), strict=True):
+        for label, raw in zip(LABELS, schedule.of_one_size()(x, time, guess), strict=True):
             each = dit(x, torch.full((3,), time), torch.full((3,), label), guess)
             torch.testing.assert_close(raw, each, rtol=1e-4, atol=1e-4)
 
@@ -53,7 +53,7 @@ def test_packed_systems_of_any_size_are_as_alone() -> None:
         for length in lengths:
             own = slice(start, start + length)
             for one, all_of_them in zip(
-                schedule.of_one_size(x[:, own], time, guess[:, own]) if length else [], together, strict=False
+                schedule.of_one_size()(x[:, own], time, guess[:, own]) if length else [], together, strict=False
             ):
                 torch.testing.assert_close(all_of_them[:, own], one, rtol=1e-4, atol=1e-5)
             start += length
@@ -65,7 +65,7 @@ def test_a_whole_run_of_the_solver(scale: float) -> None:
     schedule = Denoiser(network()).schedule(time_grid(6)[:-1], labels)
     x = torch.randn(4, 3, 4)
     packed = schedule.packed(Packing.from_lengths([3] * 4))
-    alone = integrate(guided(schedule.of_one_size, scale), x, time_grid(6), "dpm++")
+    alone = integrate(guided(schedule.of_one_size(), scale), x, time_grid(6), "dpm++")
     together = integrate(guided(packed, scale), x.view(1, 12, 4), time_grid(6), "dpm++").view(4, 3, 4)
     torch.testing.assert_close(together, alone, rtol=1e-3, atol=1e-4)
 
@@ -75,7 +75,7 @@ def test_half_precision_is_as_close_as_autocast() -> None:
     x, guess = torch.randn(2, 32, 7, 4)
     t, label = torch.tensor([0.5]), torch.tensor([CRYSTAL])
     exact = dit(x, t, label, guess)
-    (ours,) = Denoiser(dit, torch.bfloat16).schedule([0.5], [CRYSTAL]).of_one_size(x, 0.5, guess)
+    (ours,) = Denoiser(dit, torch.bfloat16).schedule([0.5], [CRYSTAL]).of_one_size()(x, 0.5, guess)
     with torch.autocast("cpu", torch.bfloat16):
         usual = dit(x, t, label, guess)
     assert ours.dtype == torch.float32
@@ -96,7 +96,7 @@ def test_triton_that_cannot_run_is_refused() -> None:
     denoiser.dit.impl = "triton"
     schedule = denoiser.schedule(TIMES, LABELS)
     with pytest.raises(BackendUnavailableError, match="triton"):
-        schedule.of_one_size(torch.zeros(1, 2, 4), 0.0, torch.zeros(1, 2, 4))
+        schedule.of_one_size()(torch.zeros(1, 2, 4), 0.0, torch.zeros(1, 2, 4))
 
 
 INTERPRETED = """

@@ -96,7 +96,7 @@ def change(folder: Path, **entries: object) -> None:
 
 def test_another_version_is_refused(folder: Path) -> None:
     change(folder, version=99)
-    with pytest.raises(CheckpointError, match=r"version 99; this adit reads 'adit-weights' up to version 2"):
+    with pytest.raises(CheckpointError, match=r"version 99; this adit reads 'adit-weights' up to version 3"):
         load_pretrained(folder)
 
 

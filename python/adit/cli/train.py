@@ -153,7 +153,9 @@ def export(
     name: Annotated[str | None, typer.Option(help="name of the weights; default: the run's")] = None,
     sampling: Annotated[
         list[str] | None,
-        typer.Option(metavar="KIND=SOLVER:STEPS:CFG", help="settings to ship, e.g. molecule=ancestral:100:1"),
+        typer.Option(
+            metavar="KIND=SOLVER:STEPS:CFG:FORMULA", help="settings to ship, e.g. molecule=ancestral:50:1:training"
+        ),
     ] = None,
 ) -> None:
     """Writes the averaged weights in half precision, for `adit-gen --weights FOLDER`."""
@@ -192,17 +194,18 @@ def _recipe(
 
 
 def _sampling(text: str) -> tuple[str, SamplingDefaults]:
-    """`molecule=ancestral:100:1`"""
+    """`molecule=ancestral:50:1:training`; the last may be left out."""
     from adit.flow.solver import SOLVERS
     from adit.weights.store import SamplingDefaults
 
-    match = re.fullmatch(r"(molecule|crystal)=([^:]+):(\d+):(\d+(?:\.\d*)?)", text)
+    match = re.fullmatch(r"(molecule|crystal)=([^:]+):(\d+):(\d+(?:\.\d*)?)(?::(any|training))?", text)
     if match is None or match[2] not in SOLVERS or int(match[3]) < 1:
         raise InvalidInputError(
-            f"--sampling must be KIND=SOLVER:STEPS:CFG with molecule or crystal and {', '.join(SOLVERS)}, "
-            f"e.g. molecule=ancestral:100:1; got {text!r}"
+            f"--sampling must be KIND=SOLVER:STEPS:CFG:FORMULA with molecule or crystal, {', '.join(SOLVERS)} and any "
+            f"or training, e.g. molecule=ancestral:50:1:training; got {text!r}"
         )
-    return match[1], SamplingDefaults(solver=match[2], steps=int(match[3]), cfg=float(match[4]))
+    steps, cfg, formula = int(match[3]), float(match[4]), match[5] or "any"
+    return match[1], SamplingDefaults(solver=match[2], steps=steps, cfg=cfg, formula=formula)
 
 
 def _device(name: str, threads: int | None) -> torch.device:

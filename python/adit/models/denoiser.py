@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from adit.flow.guidance import Network
-from adit.models.dit import DiT, Modulations
+from adit.models.dit import NULL, DiT, Modulations
 from adit.ops.packing import Packing
 
 
@@ -37,7 +37,7 @@ class Denoiser:
         label_R = torch.tensor(labels, device=device).repeat(len(times))
         time_R = torch.tensor(times, device=device).repeat_interleave(len(labels))
         rows = {time: k * len(labels) for k, time in enumerate(times)}
-        return Schedule(self.dit, self.dit.modulations(time_R, label_R), rows, len(labels))
+        return Schedule(self.dit, self.dit.modulations(time_R, label_R), rows, tuple(labels))
 
 
 @dataclass(frozen=True)
@@ -51,32 +51,47 @@ class Schedule:
         dit: the network.
         table: the modulations; the labels of the first time, then those of the second, ...
         rows: at which row of `table` a time begins.
-        labels: how many labels there are.
+        labels: those that it answers for; NULL is not told the composition either.
     """
 
     dit: DiT
     table: Modulations
     rows: dict[float, int]
-    labels: int
+    labels: tuple[int, ...]
 
-    def of_one_size(self, x_BNL: Tensor, time: float, guess_BNL: Tensor) -> list[Tensor]:
-        """A `Network`, for systems of equal numbers of atoms: C predictions (B, N, L)."""
-        rows = range(self.rows[time], self.rows[time] + self.labels)
-        of_row = [Modulations(self.table.blocks[:, row, None], self.table.final[row, None]) for row in rows]
-        return [self.dit.denoise(x_BNL, guess_BNL, modulations) for modulations in of_row]
+    def of_one_size(self, counts_BE: Tensor | None = None) -> Network:
+        """A `Network`, for systems of equal numbers of atoms: C predictions (B, N, L).
 
-    def packed(self, packing: Packing, graph: bool = False) -> Network:
+        `counts_BE` is their composition, as for `DiT.context`.
+        """
+        context = None if counts_BE is None else self.dit.context(counts_BE)
+
+        def network(x_BNL: Tensor, time: float, guess_BNL: Tensor) -> list[Tensor]:
+            out = []
+            for row, label in enumerate(self.labels, self.rows[time]):
+                modulations = Modulations(self.table.blocks[:, row, None], self.table.final[row, None])
+                out.append(self.dit.denoise(x_BNL, guess_BNL, modulations, None if label == NULL else context))
+            return out
+
+        return network
+
+    def packed(self, packing: Packing, counts_BE: Tensor | None = None, graph: bool = False) -> Network:
         """A `Network` for (1, T, L) latents of packed systems of any sizes; all labels go through in one batch.
 
         With `graph` it is captured once as a CUDA graph, and replayed at each step.
         """
-        several = packing.repeat(self.labels)
-        label_B = torch.arange(self.labels, device=several.offsets.device, dtype=torch.int32)
+        count = len(self.labels)
+        several = packing.repeat(count)
+        label_B = torch.arange(count, device=several.offsets.device, dtype=torch.int32)
         label_B = label_B.repeat_interleave(packing.systems)
+        context = None
+        if counts_BE is not None:
+            told = self.dit.context(counts_BE)
+            context = torch.cat([told * (label != NULL) for label in self.labels])
 
         def run(x_TL: Tensor, guess_TL: Tensor, rows_B: Tensor) -> Tensor:
-            x_TL, guess_TL = (part.repeat(self.labels, 1) for part in (x_TL, guess_TL))
-            return self.dit.denoise_packed(x_TL, guess_TL, self.table, several, rows_B)
+            x_TL, guess_TL = (part.repeat(count, 1) for part in (x_TL, guess_TL))
+            return self.dit.denoise_packed(x_TL, guess_TL, self.table, several, rows_B, context)
 
         call: Callable[..., Tensor] = run
         if graph:
@@ -85,7 +100,7 @@ class Schedule:
 
         def network(x_1TL: Tensor, time: float, guess_1TL: Tensor) -> list[Tensor]:
             out_TL = call(x_1TL[0], guess_1TL[0], label_B + self.rows[time])
-            return list(out_TL.view(self.labels, *x_1TL.shape))
+            return list(out_TL.view(count, *x_1TL.shape))
 
         return network
 

@@ -27,6 +27,7 @@ from adit.train.reconstruct import find_vae, read_vae
 from adit.train.vae import DecoderLoss, VAELoss
 from adit.train.validate import (
     atom_counts,
+    formula_counts,
     held_out_loss,
     known_smiles,
     latent_statistics,
@@ -110,12 +111,11 @@ def train_dit(
     torch.manual_seed(recipe.dit_train.seed)
     dit = DiT(recipe.dit).to(device)
     out = _run_folder(folder / "dit", resume)
-    counts = atom_counts(train)
 
     loss = DiTLoss(dit, vae, recipe.flow)
 
     def validate(_: torch.nn.Module) -> dict[str, float]:
-        weights = bundle(recipe.name, vae, dit, counts, {})
+        weights = bundle(recipe.name, vae, dit, train, {})
         n = recipe.dit_train.validation_samples
         known = partial(known_smiles, train, out / "known_smiles.txt")
         held = {"loss": held_out_loss(loss, held_out, 5 * n, device)} if len(held_out) else {}
@@ -204,21 +204,32 @@ def export(run: Path, out: Path, name: str, defaults: Mapping[str, SamplingDefau
         "recipe": state["recipe"],
         "steps": {stage: read_state(_last(run / stage))["step"] for stage in STAGES if list_checkpoints(run / stage)},
     }
-    weights = bundle(name, vae, dit, atom_counts(train), about, defaults)
+    weights = bundle(name, vae, dit, train, about, defaults)
     save_pretrained(out, weights, vae.config, dit.config)
     return weights
 
 
 def bundle(
-    name: str, vae: VAE, dit: DiT, counts: dict[str, dict[int, int]], about: dict[str, Any],
+    name: str, vae: VAE, dit: DiT, train: PackedDataset, about: dict[str, Any],
     defaults: Mapping[str, SamplingDefaults] | None = None,
 ) -> Pretrained:  # fmt: skip
-    """Trained networks as a `Pretrained`; the tensors are shared, not copied."""
+    """Trained networks as a `Pretrained`; the tensors are shared, not copied.
+
+    Of `train` come the sizes of samples, and their formulas if the network can be told them.
+    """
     model = GenerationModel(vae.config, dit.config)
     model.decoder, model.dit = vae.decoder, dit
     model.latent_mean, model.latent_std = vae.latent_mean, vae.latent_std
-    settings = {kind: SamplingDefaults() for kind in counts} | dict(defaults or {})
-    return Pretrained(name=name, model=model, defaults=settings, atom_counts=counts, about=about)
+    counts, formulas = atom_counts(train), formula_counts(train) if dit.config.composition else {}
+    settings = {kind: SamplingDefaults(formula="training" if kind in formulas else "any") for kind in counts}
+    return Pretrained(
+        name=name,
+        model=model,
+        defaults=settings | dict(defaults or {}),
+        atom_counts=counts,
+        formulas=formulas,
+        about=about,
+    )
 
 
 def load_vae(folder: Path, device: torch.device) -> VAE:

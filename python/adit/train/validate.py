@@ -12,6 +12,7 @@ from torch import Tensor
 from adit import validity as crystal_validity
 from adit.batch import SystemBatch, gather
 from adit.data.packed import PackedDataset
+from adit.elements import SYMBOLS, hill_formula
 from adit.eval import reconstruction
 from adit.eval.crystals import novel, unique
 from adit.eval.molecules import novelty, uniqueness, validity
@@ -183,3 +184,15 @@ def atom_counts(data: PackedDataset) -> dict[str, dict[int, int]]:
         kind: {int(n): int(c) for n, c in zip(*np.unique(part.sizes, return_counts=True), strict=True)}
         for kind, part in _by_kind(data).items()
     }
+
+
+def formula_counts(data: PackedDataset) -> dict[str, dict[str, int]]:
+    """ "molecule" -> {formula: systems} of a training set; crystals' formulas hardly repeat."""
+    molecules = _by_kind(data).get("molecule")
+    if molecules is None:
+        return {}
+    counts = np.zeros((len(molecules), len(SYMBOLS)), dtype=np.int16)
+    np.add.at(counts, (np.repeat(np.arange(len(molecules)), molecules.sizes), molecules.numbers), 1)
+    rows, often = np.unique(counts, axis=0, return_counts=True)
+    named = [hill_formula({SYMBOLS[z]: int(row[z]) for z in np.flatnonzero(row)}) for row in rows]
+    return {"molecule": dict(zip(named, often.tolist(), strict=True))}

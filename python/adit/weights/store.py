@@ -20,18 +20,19 @@ from adit.models.dit import DiT
 from adit.models.vae import Decoder
 from adit.train.checkpoint import read_tensors
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Version 1 had one sampling setting for both kinds; it is still read."""
 BUILT_IN = Path(__file__).parent
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class SamplingDefaults:
-    """The settings that measured best for these weights and one kind of system."""
+    """The settings that measured best for these weights and one kind of system; see `adit.Generator.stream`."""
 
     steps: int = 50
     solver: str = "dpm++"
     cfg: float = 1.0
+    formula: str = "any"
 
 
 class GenerationModel(nn.Module):
@@ -57,6 +58,7 @@ class Pretrained:
         model: decoder, DiT and latent statistics, float32.
         defaults: "molecule" / "crystal" -> sampling settings.
         atom_counts: "molecule" / "crystal" -> {number of atoms: count in the training set}.
+        formulas: "molecule" -> {formula: count in the training set}, for a network that can be told the composition.
         about: where the weights come from (recipe, steps, data), JSON.
     """
 
@@ -64,6 +66,7 @@ class Pretrained:
     model: GenerationModel
     defaults: Mapping[str, SamplingDefaults]
     atom_counts: Mapping[str, Mapping[int, int]]
+    formulas: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -90,7 +93,7 @@ def load_pretrained(weights: str | os.PathLike[str]) -> Pretrained:
         raise CheckpointError(f"{folder / 'config.json'} cannot be read ({error})") from error
     if not isinstance(config, dict):
         raise CheckpointError(f"{folder / 'config.json'} is damaged: it holds no JSON object")
-    if config.get("format") != "adit-weights" or config.get("version") not in (1, FORMAT_VERSION):
+    if config.get("format") != "adit-weights" or config.get("version") not in range(1, FORMAT_VERSION + 1):
         raise CheckpointError(
             f"{folder} holds format {config.get('format')!r} version {config.get('version')!r}; "
             f"this adit reads 'adit-weights' up to version {FORMAT_VERSION}"
@@ -107,13 +110,19 @@ def load_pretrained(weights: str | os.PathLike[str]) -> Pretrained:
         model.load_state_dict(tensors)
         counts = {kind: {int(n): int(c) for n, c in table.items()} for kind, table in config["atom_counts"].items()}
         sampling: Any = config["sampling"]
+        formulas = {kind: dict(table) for kind, table in config.get("formulas", {}).items()}
         if config["version"] == 1:
             sampling = dict.fromkeys(counts, sampling)
         defaults = {kind: from_dict(SamplingDefaults, sampling[kind]) for kind in counts}
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder}: weights and config.json do not fit together ({error})") from error
     return Pretrained(
-        name=config["name"], model=model.eval(), defaults=defaults, atom_counts=counts, about=config["about"]
+        name=config["name"],
+        model=model.eval(),
+        defaults=defaults,
+        atom_counts=counts,
+        formulas=formulas,
+        about=config["about"],
     )
 
 
@@ -144,6 +153,7 @@ def save_pretrained(folder: str | os.PathLike[str], weights: Pretrained, vae: VA
         "atom_counts": {
             kind: {str(n): int(c) for n, c in table.items()} for kind, table in weights.atom_counts.items()
         },
+        "formulas": {kind: dict(table) for kind, table in weights.formulas.items()},
         "about": dict(weights.about),
     }
     partial.chmod(0o644)

@@ -48,6 +48,7 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(symmetry::symmetrize, module)?)?;
     module.add_function(wrap_pyfunction!(validity::compositional, module)?)?;
     module.add_function(wrap_pyfunction!(validity::compositional_of_formulas, module)?)?;
+    module.add_function(wrap_pyfunction!(validity::parse_formula, module)?)?;
     module.add_function(wrap_pyfunction!(validity::oxidation_state_tables, module)?)?;
     module.add_class::<matching::Crystals>()?;
     Ok(())

@@ -44,6 +44,12 @@ pub fn compositional_of_formulas<'py>(
 }
 
 #[pyfunction]
+pub fn parse_formula(formula: &Bound<'_, PyAny>) -> PyResult<Vec<(u8, u64)>> {
+    let formula: String = arrays::scalar("formula", formula, "text such as C7H10O2")?;
+    validity::parse(&formula).map_err(|what| invalid(format!("`formula` must {what}; got {formula:?}")))
+}
+
+#[pyfunction]
 #[pyo3(signature = (oxidation_states=None), text_signature = "(oxidation_states='smact14')")]
 pub fn oxidation_state_tables(oxidation_states: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<(f64, Vec<i64>)>> {
     let states = states_named(oxidation_states)?;
