@@ -22,8 +22,8 @@ LAYERS = """
 errors
 output
 pool
-elements
 _rust
+elements
 system
 packing
 neighbors

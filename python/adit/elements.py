@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from adit import _rust
+from adit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _TABLE = (
     "X H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr "
@@ -22,3 +31,19 @@ def hill_formula(counts: Mapping[str, int]) -> str:
     first = [symbol for symbol in ("C", "H") if symbol in counts] if "C" in counts else []
     rest = sorted(symbol for symbol in counts if symbol not in first)
     return "".join(f"{symbol}{counts[symbol] if counts[symbol] > 1 else ''}" for symbol in first + rest)
+
+
+def composition(formula: str) -> NDArray[np.int64]:
+    """(100,) atoms of each element, from hydrogen to fermium, in a formula such as `C2H6O` or `Ca3(PO4)2`.
+
+    Raises:
+        InvalidInputError: it is no formula, has no atoms, or an element beyond fermium.
+    """
+    counts = np.zeros(len(SYMBOLS) - 1, dtype=np.int64)
+    for number, count in _rust.parse_formula(formula):
+        if not 1 <= number <= len(counts):
+            raise InvalidInputError(f"`formula` {formula!r}: the elements go from hydrogen to fermium (100)")
+        counts[number - 1] = count
+    if not counts.any():
+        raise InvalidInputError(f"`formula` {formula!r} has no atoms")
+    return counts

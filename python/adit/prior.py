@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from adit import _rust
+from adit.elements import composition
 from adit.errors import InvalidInputError
-from adit.models.dit import ELEMENTS
 from adit.weights.store import Pretrained
 
 if TYPE_CHECKING:
@@ -68,26 +67,6 @@ def choose_from(
     raise InvalidInputError(
         f"`formula` {formula!r} has {sizes[0]} atoms, but `atoms` is {atoms}; leave one of them out"
     )
-
-
-def composition(formula: str) -> NDArray[np.int64]:
-    """(100,) atoms of each element, from hydrogen on.
-
-    Raises:
-        InvalidInputError: it is no formula, has an element beyond fermium, no atoms, or too many.
-    """
-    try:
-        found = _rust.parse_formula(formula)
-    except InvalidInputError as error:
-        raise InvalidInputError(f"{error}; e.g. C7H10O2, or 'training' or 'any'") from error
-    counts = np.zeros(ELEMENTS, dtype=np.int64)
-    for number, count in found:
-        if not 1 <= number <= ELEMENTS:
-            raise InvalidInputError(f"`formula` {formula!r}: elements go up to fermium (100)")
-        counts[number - 1] = count
-    if not 1 <= counts.sum() <= MAX_ATOMS:
-        raise InvalidInputError(f"`formula` {formula!r} has {counts.sum()} atoms; 1 to {MAX_ATOMS} can be made")
-    return counts
 
 
 def atom_distribution(

@@ -23,8 +23,11 @@ from adit.cli.gen_output import Outputs, Run, prepare, read_back
 from adit.cli.gen_screen import noun, open_console, print_table, progress_bar, status
 from adit.errors import BackendUnavailableError, InvalidInputError
 from adit.output import writing
+from adit.packing import element_counts, pack
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from rich.console import Console
 
     from adit.eval.summary import Summary
@@ -62,11 +65,21 @@ def generate(
     atoms: Annotated[
         str | None, typer.Option(metavar="N or MIN-MAX", help="Atoms in each; default: as in the training set.")
     ] = None,
+    formula: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORMULA",
+            help="Of the whole molecule or cell, e.g. C7H10O2 or Ti4O8; training: those of the training set; any: left "
+            "to the network; default: as the weights say.",
+        ),
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Samples made together; default: automatic.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads; default: as torch chooses.")] = None,
     weights: Annotated[str, typer.Option(metavar="NAME or FOLDER", help="Trained weights.")] = DEFAULT_WEIGHTS,
-    valid_only: Annotated[bool, typer.Option("--valid-only", help="Keep valid ones only, and go on to n.")] = False,
+    valid_only: Annotated[
+        bool, typer.Option("--valid-only", help="Keep valid ones only (of the formula, if given), and go on to n.")
+    ] = False,
     json_path: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write a summary with all options as JSON.")
     ] = None,
@@ -94,6 +107,7 @@ def generate(
         solver=solver,
         cfg=cfg,
         atoms=parse_atoms(atoms),
+        formula=formula,
         batch_size=batch_size,
         device=device,
         threads=threads,
@@ -193,6 +207,7 @@ def _blocks(
             solver=options.solver,
             cfg=options.cfg,
             atoms=options.atoms,
+            formula=options.formula,
             batch_size=block,
             progress=made,
         )
@@ -206,15 +221,18 @@ def _blocks(
             systems, fresh = next(stream), 0
             drawn += len(systems)
             if options.valid_only:
-                systems = _valid(systems, options.system)[: options.n - kept]
+                systems = _valid(systems, options)[: options.n - kept]
             kept += len(systems)
             advance(kept, drawn)
             yield systems
 
 
-def _valid(systems: list[AtomicSystem], system: str) -> list[AtomicSystem]:
-    """Molecules in one piece with bonds that RDKit accepts; crystals valid in structure and composition."""
-    if system == "molecule":
+def _valid(systems: list[AtomicSystem], options: Options) -> list[AtomicSystem]:
+    """Molecules in one piece with bonds that RDKit accepts; crystals valid in structure and composition.
+
+    Of these, those that have the formula, if one was given.
+    """
+    if options.system == "molecule":
         from adit.eval.molecules import connected, validity
 
         good = [entry is not None for entry in validity(systems)] & connected(systems)
@@ -222,7 +240,15 @@ def _valid(systems: list[AtomicSystem], system: str) -> list[AtomicSystem]:
         from adit.validity import compositional, structural
 
         good = structural(systems) & compositional(systems)
+    if options.composition is not None:
+        good &= _of_formula(systems, options.composition)
     return [entry for entry, keep in zip(systems, good.tolist(), strict=True) if keep]
+
+
+def _of_formula(systems: list[AtomicSystem], wanted: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which systems have these numbers of atoms of each element, from hydrogen on."""
+    same: NDArray[np.bool_] = (element_counts(pack(systems))[:, 1:] == wanted).all(1)
+    return same
 
 
 def _conclude(
@@ -251,6 +277,8 @@ def _conclude(
     rows = summary.rows()
     if broken:
         rows.append(("unreadable entries", f"{len(broken):,}"))
+    if options.composition is not None:
+        rows.append((f"are {options.formula}", f"{_of_formula(systems, options.composition).mean():.1%}"))
     if options.valid_only:
         rows.append(("kept of drawn (valid only)", f"{state.count:,} of {state.drawn:,}"))
     rows += [("seconds", f"{state.seconds:.1f}"), ("samples a second", f"{state.drawn / max(state.seconds, 1e-9):.3g}")]

@@ -9,11 +9,16 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import adit
 from adit.cli.common import check_writable
+from adit.elements import composition
 from adit.errors import CheckpointError, InvalidInputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 # As in adit.generate and adit.flow.solver, which load torch; a test compares them.
 SYSTEMS = ("molecule", "crystal")
@@ -75,6 +80,7 @@ class Options:
     solver: str | None
     cfg: float | None
     atoms: int | tuple[int, int] | None
+    formula: str | None
     batch_size: int | None
     device: str
     threads: int | None
@@ -94,8 +100,17 @@ class Options:
             raise InvalidInputError(f"--seed must be a whole number from 0 to {_MAX_SEED}; got {self.seed}")
         if self.cfg is not None and not math.isfinite(self.cfg):
             raise InvalidInputError(f"--cfg must be a finite number (1 is no guidance); got {self.cfg}")
+        try:
+            self.composition  # noqa: B018  checked here
+        except InvalidInputError as error:
+            raise InvalidInputError(f"--formula: {error}. Give one such as C7H10O2, or training, or any") from error
         if not _DEVICE.fullmatch(self.device):
             raise InvalidInputError(f"--device must be auto, cpu, cuda, cuda:N or mps; got {self.device!r}")
+
+    @property
+    def composition(self) -> NDArray[np.int64] | None:
+        """(100,) atoms of each element that all samples should have, from hydrogen on; None if they may differ."""
+        return None if self.formula is None or self.formula in ("any", "training") else composition(self.formula)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON would give them back."""
