@@ -64,9 +64,7 @@ def choose_from(
         return Choices(sizes, often / often.sum(), counts)
     if formula == "training":
         return Choices(*atom_distribution({}, atoms))
-    raise InvalidInputError(
-        f"`formula` {formula!r} has {sizes[0]} atoms, but `atoms` is {atoms}; leave one of them out"
-    )
+    raise InvalidInputError(f"`formula` {formula!r} has {sizes[0]} atoms, `atoms` allows {low} to {high}")
 
 
 def atom_distribution(

@@ -22,7 +22,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     torch.manual_seed(0)
     vae = VAEConfig(width=32, heads=2, encoder_layers=1, decoder_layers=1)
-    dit = DiTConfig(width=32, heads=2, layers=1)
+    dit = DiTConfig(width=32, heads=2, layers=1, composition=8)
     counts = {"molecule": {3: 2, 5: 1, 9: 1}, "crystal": {1: 2, 2: 1, 4: 1}}
     folder = tmp_path_factory.mktemp("weights")
     made = Pretrained(
@@ -30,6 +30,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model=GenerationModel(vae, dit),
         defaults=dict.fromkeys(counts, SamplingDefaults(steps=2)),
         atom_counts=counts,
+        formulas={"molecule": {"H2O": 2, "CH4": 1, "C2H6O": 1}},
     )
     save_pretrained(folder, made, vae, dit)
     return folder

@@ -82,6 +82,18 @@ def test_default_names_atoms_and_all_sampling_options(gen: Call) -> None:
     assert {len(system) for system in read("crystals.extxyz")} <= {2, 3}
 
 
+def test_formulas(gen: Call) -> None:
+    """The untrained network is told them and makes what it likes; the sizes are theirs."""
+    code, out, _ = gen("--n", 4, "--formula", "(CH3)2O", "--out", "one.extxyz")
+    assert code == 0 and {len(system) for system in read("one.extxyz")} == {9}
+    right = sum(system.formula == "C2H6O" for system in read("one.extxyz"))
+    assert re.search(rf"are \(CH3\)2O\W+{right / 4:.1%}", out), out
+    assert gen("--n", 40, "--formula", "training", "--out", "known.extxyz")[0] == 0
+    assert {len(system) for system in read("known.extxyz")} == {3, 5, 9}
+    code, _, err = gen("--n", 2, "--formula", "H2O", "--valid-only", "--steps", 1, "--batch-size", 500)
+    assert code == 1 and "are valid" in err and all(system.formula == "H2O" for system in read("molecules.sdf"))
+
+
 def test_progress_when_forced(gen: Call) -> None:
     code, _, err = gen("--n", 4, "--batch-size", 2, "--progress")
     assert code == 0
@@ -112,6 +124,13 @@ def test_progress_when_forced(gen: Call) -> None:
         (["--atoms", "5-"], "such as 18, 5-20"),
         (["--atoms", "-3"], "such as 18, 5-20"),
         (["--atoms", "1e3"], "such as 18, 5-20"),
+        (
+            ["--formula", "C2Xy"],
+            'must be made of known element symbols; got "C2Xy". Give one such',
+        ),
+        (["--formula", "trainig"], "or training, or any"),
+        (["--formula", "C2H6O", "--atoms", "3"], "--formula C2H6O has 9 atoms; 3 to 3 can be made"),
+        (["--system", "crystal", "--formula", "training"], "hold no formulas of crystals"),
         (["--out", "x.pdb"], "unknown format '.pdb'; known: .sdf"),
         (["--out", ""], "empty"),
         (["--out", "x.cif"], "write molecules as .sdf"),

@@ -15,7 +15,7 @@ from adit.errors import BackendUnavailableError
 from adit.flow.guidance import guidance_labels, guided
 from adit.flow.solver import integrate, time_grid
 from adit.models.denoiser import Denoiser
-from adit.models.dit import CRYSTAL, NULL, DiT
+from adit.models.dit import CRYSTAL, NULL, DiT, composition
 from adit.ops.packing import Packing
 
 TIMES = (0.0, 0.25, 0.5)
@@ -25,7 +25,7 @@ LABELS = (CRYSTAL, NULL)
 def network(width: int = 64) -> DiT:
     """Random everywhere: AdaLN-zero would start as the identity."""
     torch.manual_seed(0)
-    dit = DiT(DiTConfig(width=width, heads=2, layers=2, latent_dim=4))
+    dit = DiT(DiTConfig(width=width, heads=2, layers=2, latent_dim=4, composition=8))
     with torch.no_grad():
         for parameter in dit.parameters():
             parameter.add_(0.2 * torch.randn(parameter.shape))
@@ -57,6 +57,37 @@ def test_packed_systems_of_any_size_are_as_alone() -> None:
             ):
                 torch.testing.assert_close(all_of_them[:, own], one, rtol=1e-4, atol=1e-5)
             start += length
+
+
+def test_each_system_is_told_its_own_composition_and_null_none() -> None:
+    dit = network()
+    schedule = Denoiser(dit).schedule(TIMES, LABELS)
+    counts = torch.tensor([[2, 0, 1], [0, 3, 0], [0, 0, 0]])
+    counts = torch.nn.functional.pad(counts, (0, 97))
+    x, guess = torch.randn(2, 3, 5, 4)
+    alone = schedule.of_one_size(counts)(x, 0.25, guess)
+    together = schedule.packed(Packing.from_lengths([5] * 3), counts)(x.view(1, 15, 4), 0.25, guess.view(1, 15, 4))
+    untold = schedule.of_one_size()(x, 0.25, guess)
+    for one, packed in zip(alone, together, strict=True):
+        torch.testing.assert_close(packed.view(3, 5, 4), one, rtol=1e-4, atol=1e-5)
+    conditional, null = alone
+    each = dit(x, torch.full((3,), 0.25), torch.full((3,), CRYSTAL), guess, counts)
+    torch.testing.assert_close(conditional, each, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(null, untold[1], rtol=0, atol=0)
+    differs = (conditional - untold[0]).abs().amax((1, 2))
+    assert (differs[:2] > 0.01).all() and differs[2] == 0  # nothing known is as nothing told
+
+
+def test_a_network_is_born_deaf_to_the_composition() -> None:
+    """So that one that was trained without can be trained on with it."""
+    dit = DiT(DiTConfig(width=32, heads=2, layers=1, latent_dim=4, composition=8))
+    assert not dit.context(torch.ones(2, 100, dtype=torch.long)).any()
+
+
+def test_composition_counts_each_element() -> None:
+    counts = composition(torch.tensor([[6, 1, 1, 1, 1], [100, 8, 1, 1, 8]]))
+    assert counts.shape == (2, 100) and counts.sum(1).tolist() == [5, 5]
+    assert counts[0, [0, 5]].tolist() == [4, 1] and counts[1, [0, 7, 99]].tolist() == [2, 2, 1]
 
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 2.5])
@@ -122,7 +153,7 @@ def gradients():
     dit.zero_grad()
     rows = torch.tensor([CRYSTAL, NULL, CRYSTAL])
     dit(x.view(3, 6, 4), torch.tensor([0.1, 0.5, 0.9]), rows, guess.view(3, 6, 4)).square().sum().backward()
-    return [parameter.grad.clone() for parameter in dit.parameters()]
+    return [parameter.grad.clone() for parameter in dit.parameters() if parameter.grad is not None]
 both(dit, gradients)
 print("same")
 """

@@ -97,11 +97,14 @@ class Spy(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.config = RECIPE.dit
         self.scale = torch.nn.Parameter(torch.ones(()))
         self.calls: list[tuple[torch.Tensor, ...]] = []
 
     def forward(self, *arguments: torch.Tensor) -> torch.Tensor:
-        self.calls.append((*arguments, torch.tensor(torch.is_grad_enabled())))
+        *tensors, counts = arguments
+        self.told = counts
+        self.calls.append((*tensors, torch.tensor(torch.is_grad_enabled())))
         return self.scale * torch.zeros_like(arguments[0])
 
 
@@ -161,6 +164,21 @@ def test_self_conditioning_is_a_pass_without_gradient_for_a_share(batch: SystemB
         assert not spy.calls[0][3].any()
         for k in range(3):  # the same noisy latents, times and labels
             assert torch.equal(spy.calls[0][k], spy.calls[1][k][:first])
+
+
+def test_the_composition_is_told_for_a_share_of_each_kind_and_never_without_a_label(
+    batch: SystemBatch, vae: VAE
+) -> None:
+    spy = Spy()
+    flow = replace(RECIPE.flow, molecule_composition=0.7, crystal_composition=0.2, label_dropout=0.5)
+    DiTLoss(spy, vae, flow)(batch, torch.Generator().manual_seed(0))  # type: ignore[arg-type]
+    told, label = spy.told.any(1), spy.calls[-1][2]
+    right = torch.stack([(batch.numbers == z).sum(1) for z in range(1, 101)], 1)
+    assert torch.equal(spy.told[told], right[told])
+    assert not told[label == NULL].any()
+    for kind, share in ((MOLECULE, 0.7), (CRYSTAL, 0.2)):
+        count = int((label == kind).sum())
+        assert told[label == kind].float().mean().item() == pytest.approx(share, abs=5 * (share * 0.3 / count) ** 0.5)
 
 
 def test_the_loss_of_an_untrained_network_is_that_of_unit_variance(batch: SystemBatch, vae: VAE) -> None:

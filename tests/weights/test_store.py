@@ -26,6 +26,7 @@ def pretrained() -> Pretrained:
         model=model,
         defaults={"molecule": SamplingDefaults(steps=7, solver="heun", cfg=1.5), "crystal": SamplingDefaults(steps=9)},
         atom_counts={"molecule": {9: 4, 18: 1}, "crystal": {2: 1}},
+        formulas={"molecule": {"C2H6O": 4, "C6H12": 1}},
         about={"recipe": {"name": "joint-test"}, "steps": 40},
     )
 
@@ -38,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_round_trip(folder: Path) -> None:
     before, after = pretrained(), load_pretrained(folder)
-    for name in ("name", "defaults", "atom_counts", "about"):
+    for name in ("name", "defaults", "atom_counts", "formulas", "about"):
         assert getattr(after, name) == getattr(before, name)
     assert not after.model.training
     for (name, a), b in zip(before.model.state_dict().items(), after.model.state_dict().values(), strict=True):

@@ -120,7 +120,7 @@ def generate(
             check_writable(name, path)
             if path.is_dir() or path.resolve() in [target.path.resolve() for target in places]:
                 raise InvalidInputError(f"{name} {path}: is a folder or an output. Choose another name")
-    folder, sha256 = find_weights(weights)
+    folder, sha256 = find_weights(options)
     state = prepare(options, sha256, places, resume=resume, overwrite=overwrite)
     console = open_console(progress, quiet)
     try:

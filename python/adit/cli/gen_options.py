@@ -100,12 +100,20 @@ class Options:
             raise InvalidInputError(f"--seed must be a whole number from 0 to {_MAX_SEED}; got {self.seed}")
         if self.cfg is not None and not math.isfinite(self.cfg):
             raise InvalidInputError(f"--cfg must be a finite number (1 is no guidance); got {self.cfg}")
-        try:
-            self.composition  # noqa: B018  checked here
-        except InvalidInputError as error:
-            raise InvalidInputError(f"--formula: {error}. Give one such as C7H10O2, or training, or any") from error
+        self._check_formula()
         if not _DEVICE.fullmatch(self.device):
             raise InvalidInputError(f"--device must be auto, cpu, cuda, cuda:N or mps; got {self.device!r}")
+
+    def _check_formula(self) -> None:
+        try:
+            counts = self.composition
+        except InvalidInputError as error:
+            raise InvalidInputError(f"--formula: {error}. Give one such as C7H10O2, or training, or any") from error
+        if counts is None:
+            return
+        low, high = (1, _MAX_ATOMS) if self.atoms is None else _pair(self.atoms)
+        if not low <= counts.sum() <= high:
+            raise InvalidInputError(f"--formula {self.formula} has {counts.sum()} atoms; {low} to {high} can be made")
 
     @property
     def composition(self) -> NDArray[np.int64] | None:
@@ -116,6 +124,10 @@ class Options:
         """As JSON would give them back."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def _pair(atoms: int | tuple[int, int]) -> tuple[int, int]:
+    return atoms if isinstance(atoms, tuple) else (atoms, atoms)
 
 
 def parse_atoms(text: str | None) -> int | tuple[int, int] | None:
@@ -176,14 +188,16 @@ def _target(text: str, options: Options) -> Target:
     return Target(text, path, kind)
 
 
-def find_weights(name: str) -> tuple[Path, str]:
+def find_weights(options: Options) -> tuple[Path, str]:
     """The folder of the weights and the sha256 that their config.json states.
 
     Only what costs nothing is checked; `adit.weights.load_pretrained` checks the rest.
 
     Raises:
         CheckpointError: unknown or incomplete.
+        InvalidInputError: they cannot be told a formula, or not those of a training set.
     """
+    name = options.weights
     built_in = Path(adit.__file__).parent / "weights"
     known = sorted(path.parent.name for path in built_in.glob("*/config.json"))
     folder = built_in / name if name in known else Path(name)
@@ -200,4 +214,10 @@ def find_weights(name: str) -> tuple[Path, str]:
         raise CheckpointError(f"--weights: {folder} is incomplete: there is no model.safetensors")
     if not isinstance(config, dict) or not isinstance(config.get("sha256"), str):
         raise CheckpointError(f"--weights: {folder / 'config.json'} is damaged: it states no sha256")
+    if options.formula not in (None, "any") and not config.get("dit", {}).get("composition"):
+        raise InvalidInputError(f"--formula: the network of the weights {name!r} cannot be told one; leave it out")
+    if options.formula == "training" and not config.get("formulas", {}).get(options.system):
+        raise InvalidInputError(
+            f"--formula training: the weights {name!r} hold no formulas of {options.system}s; give one, or leave it out"
+        )
     return folder, config["sha256"]

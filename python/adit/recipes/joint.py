@@ -30,7 +30,7 @@ def joint_tiny() -> Recipe:
             optim=OptimConfig(optimizer="muon", learning_rate=1e-3, muon_learning_rate=0.01, gradient_clip=1.0,
                               warmup_steps=50, decay_fraction=0.6, ema_decay=0.995),
         ),
-        dit=DiTConfig(width=256, heads=8, layers=8, latent_dim=8, qk_norm=True),
+        dit=DiTConfig(width=256, heads=8, layers=8, latent_dim=8, qk_norm=True, composition=16),
         flow=FlowConfig(time_sampling="logit-normal", time_mean=0.2, time_std=0.9, weight_cap=0.95),
         dit_train=TrainConfig(
             steps=6700,
@@ -117,7 +117,7 @@ def joint_test() -> Recipe:
         vae_train=train,
         decoder_loss=VAELossConfig(distance=5.0, latent_noise=0.2),
         decoder_train=train,
-        dit=DiTConfig(width=64, heads=2, layers=2),
+        dit=DiTConfig(width=64, heads=2, layers=2, composition=16),
         flow=FlowConfig(),
         dit_train=train,
     )

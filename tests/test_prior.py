@@ -1,0 +1,113 @@
+"""Formulas, and what a sample is drawn from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pymatgen.core import Composition
+
+from adit.config import DiTConfig, VAEConfig
+from adit.data.packed import PackedDataset
+from adit.elements import NUMBERS, SYMBOLS, composition, hill_formula
+from adit.errors import InvalidInputError
+from adit.prior import choose_from
+from adit.train.validate import formula_counts
+from adit.weights import Pretrained
+from adit.weights.store import GenerationModel
+
+FORMULAS = {"molecule": {"C2H6O": 3, "CH4": 1, "C6H6": 4}}
+
+
+def weights(composition: int = 8) -> Pretrained:
+    vae = VAEConfig(width=32, heads=2, encoder_layers=1, decoder_layers=1, latent_dim=4)
+    model = GenerationModel(vae, DiTConfig(width=32, heads=2, layers=1, latent_dim=4, composition=composition))
+    sizes = {"molecule": {9: 3, 5: 1, 12: 4}, "crystal": {2: 1}}
+    return Pretrained(name="w", model=model, defaults={}, atom_counts=sizes, formulas=FORMULAS)
+
+
+@given(st.dictionaries(st.sampled_from(SYMBOLS[1:]), st.integers(1, 999), min_size=1, max_size=8))
+def test_formulas_there_and_back_and_as_pymatgen_reads_them(counts: dict[str, int]) -> None:
+    formula = hill_formula(counts)
+    found = composition(formula)
+    assert {SYMBOLS[k + 1]: int(found[k]) for k in np.flatnonzero(found)} == counts
+    assert Composition(formula).get_el_amt_dict() == counts
+    assert formula == Composition(formula).hill_formula.replace(" ", "")
+
+
+@pytest.mark.parametrize("formula", ["Ca3(PO4)2", "Mg[Al(OH)4]2", "C 2 H 6 O"])
+def test_brackets_and_blanks(formula: str) -> None:
+    counts = Composition(formula.replace(" ", "")).get_el_amt_dict()
+    assert {SYMBOLS[k + 1]: n for k, n in enumerate(composition(formula)) if n} == counts
+
+
+@pytest.mark.parametrize(
+    ("formula", "message"),
+    [
+        ("Xy2", "known element symbols"),
+        ("C2.5H6", "whole numbers"),
+        ("(CH3", "close its brackets"),
+        ("", "no atoms"),
+        ("C0", "no atoms"),
+        ("Og2", "fermium"),
+        ("trainig", "must be"),
+    ],
+)
+def test_what_is_no_formula(formula: str, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        composition(formula)
+
+
+def test_the_formulas_of_the_training_set_are_drawn_as_often_as_there() -> None:
+    choices = choose_from(weights(), "molecule", "training")
+    assert choices.counts is not None and choices.sizes.tolist() == [9, 5, 12]
+    assert choices.probabilities.tolist() == [3 / 8, 1 / 8, 4 / 8]
+    assert choices.counts[:, [NUMBERS["H"] - 1, NUMBERS["C"] - 1, NUMBERS["O"] - 1]].tolist() == [
+        [6, 2, 1],
+        [4, 1, 0],
+        [6, 6, 0],
+    ]
+    few = choose_from(weights(), "molecule", "training", (9, 12))
+    assert few.probabilities.tolist() == [3 / 7, 0, 4 / 7]
+    none = choose_from(weights(), "molecule", "training", (20, 21))  # no such formula: sizes alone
+    assert none.counts is None and none.sizes.tolist() == [20, 21]
+
+
+def test_one_formula_and_none() -> None:
+    one = choose_from(weights(), "crystal", "Ti2O4", 6)
+    assert one.counts is not None and one.sizes.tolist() == [6] and one.probabilities.tolist() == [1]
+    assert one.counts[0, [7, 21]].tolist() == [4, 2]
+    any_ = choose_from(weights(), "molecule")
+    assert any_.counts is None and any_.sizes[any_.probabilities > 0].tolist() == [5, 9, 12]
+
+
+@pytest.mark.parametrize(
+    ("made", "system", "formula", "atoms", "message"),
+    [
+        (weights(0), "molecule", "C2H6O", None, "cannot be told a formula"),
+        (weights(0), "molecule", "training", None, "cannot be told a formula"),
+        (weights(), "crystal", "training", None, "hold no formulas of crystals"),
+        (weights(), "molecule", "C2H6O", (10, 20), "has 9 atoms, `atoms` allows 10 to 20"),
+        (weights(), "molecule", "C9999", None, "has 9999 atoms, `atoms` allows 1 to 2048"),
+        (weights(), "molecule", "C2H6O", (20, 10), "`atoms` must be"),
+        (replace(weights(), formulas={}), "molecule", "training", None, "hold no formulas of molecules"),
+    ],
+)
+def test_what_cannot_be_chosen(
+    made: Pretrained, system: str, formula: str, atoms: tuple[int, int] | None, message: str
+) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        choose_from(made, system, formula, atoms)
+
+
+def test_formulas_of_a_data_set() -> None:
+    tiny_dataset = PackedDataset.load(Path(__file__).parent / "fixtures" / "tiny_dataset")
+    molecules = [system for system in tiny_dataset if not system.is_periodic]
+    assert formula_counts(tiny_dataset) == {"molecule": Counter(system.formula for system in molecules)}
+    crystals = tiny_dataset.subset(np.flatnonzero(tiny_dataset.periodic))
+    assert formula_counts(crystals) == {}
