@@ -5,14 +5,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import multiprocessing
 import os
 import re
-import signal
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +18,9 @@ from adit.data import files, geom, qm9
 from adit.data.base import DatasetSpec, ReadOptions, Task
 from adit.data.mp20 import SPECS as CDVAE_SPECS
 from adit.data.packed import PackedDataset
+from adit.data.pool import run_tasks
 from adit.data.standard import standardise
-from adit.errors import BackendUnavailableError, InvalidInputError, UnreadableFileError
+from adit.errors import InvalidInputError, UnreadableFileError
 from adit.system import AtomicSystem
 
 Progress = Callable[[int, int], None]
@@ -82,7 +78,7 @@ def prepare(
     parts: list[PackedDataset] = []
     broken: list[BrokenEntry] = []
     done = 0
-    for part, failed in _run(spec.tasks(path, options), processes or os.cpu_count() or 1):
+    for part, failed in run_tasks(_work, spec.tasks(path, options), processes, _INLINE):
         parts.append(part)
         broken += failed
         done += len(part) + len(failed)
@@ -219,40 +215,6 @@ def _download(spec: DatasetSpec) -> tuple[Path, dict[str, Any]]:
         records.append({"url": file.url, "sha256": digest, "checked": file.checksum is not None})
     path = folder / spec.downloads[0].filename if len(spec.downloads) == 1 else folder
     return path, {"source": spec.downloads[0].url, "downloads": records}
-
-
-def _run(tasks: Iterable[Task], processes: int) -> Iterator[Result]:
-    """Results in the order of the tasks. At most a few tasks wait at any time, so memory stays small."""
-    iterator = iter(tasks)
-    head: list[Task] = []
-    for task in iterator:
-        head.append(task)
-        if sum(task.size for task in head) > _INLINE:
-            break
-    else:
-        processes = 1
-    if processes == 1:
-        for task in [*head, *iterator]:
-            yield _work(task)
-        return
-    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
-    context = multiprocessing.get_context(method)
-    ignore = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for this process alone
-    with ProcessPoolExecutor(processes, context, initializer=signal.signal, initargs=ignore) as pool:
-        waiting: deque[Future[Result]] = deque(pool.submit(_work, task) for task in head)
-        try:
-            for task in iterator:
-                waiting.append(pool.submit(_work, task))
-                while len(waiting) > 3 * processes:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        except BrokenProcessPool as error:
-            raise BackendUnavailableError(
-                "a worker process died (out of memory?); try again with fewer processes (`--processes 1`)"
-            ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _work(task: Task) -> Result:
