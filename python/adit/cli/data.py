@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -100,10 +101,14 @@ def conformers(
             rate = f"{(done - first) / (time.perf_counter() - start):,.1f}/s" + (f", {failed} failed" if failed else "")
             bar.update(task, completed=done, total=total, rate=rate, refresh=True)
 
-        made = make_conformers(
-            smiles, out, limit=limit, shuffle=shuffle, seed=seed, max_atoms=max_atoms,
-            processes=processes, resume=resume, overwrite=overwrite, progress=show,
-        )  # fmt: skip
+        try:
+            made = make_conformers(
+                smiles, out, limit=limit, shuffle=shuffle, seed=seed, max_atoms=max_atoms,
+                processes=processes, resume=resume, overwrite=overwrite, progress=show,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            print(f"interrupted: what was made is in {out}; the same command with --resume goes on", file=sys.stderr)
+            raise typer.Exit(130) from None
     console.print(
         f"{made.count:,} conformers, {made.failed.total():,} SMILES without, {time.perf_counter() - start:.1f} s"
     )

@@ -10,6 +10,7 @@ import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -186,34 +187,41 @@ def _same_run(target: Path, failed: list[str], expected: list[str]) -> None:
 
 
 class _Report:
-    """The CSV of what failed, a line on disk at a time; a torn last line is removed."""
+    """The CSV of what failed, a line on disk at a time; with `append` a torn last line is removed, else all."""
 
     def __init__(self, path: Path, append: bool) -> None:
-        self.rows: list[list[str]] = []
         self._path = path
-        try:
-            kept = path.read_text(encoding="utf-8").splitlines(keepends=True) if append and path.exists() else []
-            kept = [line for line in kept if line.endswith("\n")]
-            self._file: IO[str] = path.open("w", newline="", encoding="utf-8")
-            self._file.write("".join(kept) if kept else ",".join(_COLUMNS) + "\n")
-            self._file.flush()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InvalidInputError(f"{path} cannot be written: {error}") from error
+        with _writing(path):
+            self._file: IO[str] = path.open("a+", newline="", encoding="utf-8")
+            self._file.seek(0)
+            kept = [line for line in self._file if line.endswith("\n")] if append else []
+            self._file.truncate(len("".join(kept).encode()))
+        if not kept:
+            self._append(_COLUMNS)
         self.rows = [row for row in csv.reader(kept[1:]) if len(row) == len(_COLUMNS)]
 
     def add(self, named: Named, reason: str) -> None:
         self.rows.append([named.id, named.smiles, reason])
-        try:
-            csv.writer(self._file, lineterminator="\n").writerow(self.rows[-1])
+        self._append(self.rows[-1])
+
+    def _append(self, row: list[str]) -> None:
+        with _writing(self._path):
+            csv.writer(self._file, lineterminator="\n").writerow(row)
             self._file.flush()
-        except OSError as error:
-            raise InvalidInputError(f"{self._path} cannot be written: {error.strerror or error}") from error
 
     def __enter__(self) -> _Report:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInputError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _embed_all(names: list[Named], seed: int, max_atoms: int | None) -> list[Entry]:
