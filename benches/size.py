@@ -80,7 +80,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, default=2048, help="atoms in a batch, about")
     parser.add_argument("--recipe", choices=list(RECIPES), default="joint-tiny", help="whose networks")
     parser.add_argument("--repeats", type=int, default=3, help="of which the median is taken")
-    parser.add_argument("--rounds", type=int, default=3, help="over all sizes, so that they take turns")
+    parser.add_argument("--rounds", type=int, default=2, help="over all sizes, so that they take turns")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder for the CSV file")
     parser.add_argument("--docs", type=Path, help="document to fill; the plot goes to images/ beside it")

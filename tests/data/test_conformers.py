@@ -31,7 +31,7 @@ SMILES = [
     "FC(Cl)I",
     "C" * 12,
 ]
-CHAINS = "\n".join("C" * n + end for n in range(2, 22) for end in ("", "O", "N", "Br"))
+CHAINS = "\n".join("C" * n + end for n in range(2, 14) for end in ("", "O", "N", "Br"))
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been_killed(tmp_path: Pa
         file.write(b"torn:1\n  adit\n")
         report.write(b"torn:2,CC")
     left = make_conformers(tmp_path / "chains.smi", tmp_path / "x.sdf", resume=True)
-    assert (left.count, left.failed) == (whole.count, whole.failed) == (80, {"not a SMILES": 80})
+    assert (left.count, left.failed) == (whole.count, whole.failed) == (48, {"not a SMILES": 48})
     for suffix in (".sdf", ".report.csv"):
         assert (tmp_path / f"x{suffix}").read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
     while subprocess.run(["pgrep", "-s", str(process.pid)], capture_output=True, check=False).stdout:

@@ -92,7 +92,9 @@ def embed(named: Named, seed: int = SEED, max_atoms: int | None = None) -> Entry
             parameters.randomSeed = seed
             parameters.maxIterations = 20
             if rdDistGeom.EmbedMolecule(mol, parameters) < 0:
-                return broken("ETKDGv3 found no conformer")
+                parameters.useRandomCoords = True  # slower, and finds most large molecules that fail else
+                if rdDistGeom.EmbedMolecule(mol, parameters) < 0:
+                    return broken("ETKDGv3 found no conformer")
             if not rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
                 return broken("MMFF94 lacks parameters for an atom")
             [(unfinished, energy)] = rdForceFieldHelpers.MMFFOptimizeMoleculeConfs(mol, maxIters=_MAX_STEPS)
