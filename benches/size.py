@@ -13,6 +13,7 @@ batch). Times on a CPU are CPU time of one thread, the sizes taking turns; on a 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import json
 import statistics
@@ -190,6 +191,8 @@ def _held(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         return float(torch.cuda.memory_allocated())
+    with suppress(OSError, AttributeError):  # glibc: what was freed would be used again, and not be seen
+        ctypes.CDLL(None).malloc_trim(0)
     with suppress(OSError):  # proc(5): 5 resets the peak
         Path("/proc/self/clear_refs").write_text("5")
     return _status("VmRSS")

@@ -118,11 +118,16 @@ def test_nothing_is_overwritten_or_mixed(source: Path, tmp_path: Path) -> None:
         make_conformers(source, out, shuffle=True, seed=1, resume=True)
     with pytest.raises(InvalidInputError, match="contradict"):
         make_conformers(source, out, resume=True, overwrite=True)
+    (tmp_path / "empty.smi").write_text("# nothing\n")
+    with pytest.raises(UnreadableFileError, match="holds no SMILES"):
+        make_conformers(tmp_path / "empty.smi", out, overwrite=True)
     with pytest.raises(UnreadableFileError, match="does not exist"):
         make_conformers(tmp_path / "none.txt", out, overwrite=True)
     assert out.read_bytes() == before
     assert make_conformers(source, out, limit=5, resume=True).count == 3
     assert make_conformers(source, out, limit=1, overwrite=True).count == 1
+    (tmp_path / "begun.sdf").touch()
+    assert make_conformers(source, tmp_path / "begun.sdf", limit=1, resume=True).count == 1
     os.truncate(source, source.stat().st_size // 2)
     with pytest.raises(UnreadableFileError, match="may be truncated"):
         make_conformers(source, out, overwrite=True)

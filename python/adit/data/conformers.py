@@ -23,7 +23,7 @@ from adit.convert.files import iread
 from adit.convert.writers import open_writer
 from adit.data.base import Entry, Task
 from adit.data.pool import run_tasks
-from adit.errors import InvalidInputError
+from adit.errors import InvalidInputError, UnreadableFileError
 from adit.system import AtomicSystem
 
 SEED = 0xADF
@@ -136,12 +136,14 @@ def make_conformers(
 
     Raises:
         InvalidInputError: `out` has another suffix, exists, cannot be written, or is not of the run to go on with.
-        UnreadableFileError: `source` is not what it should be.
+        UnreadableFileError: `source` is not what it should be, or holds no SMILES.
     """
     target = Path(out)
     report = target.with_suffix(".report.csv")
     _check(target, report, resume, overwrite)
     names = list(_chosen(Path(source), limit, shuffle, seed))
+    if not names:
+        raise UnreadableFileError(f"{source} holds no SMILES; expected one a line")
     with open_writer(target, append=resume) as writer, _Report(report, resume) as failures:
         done = writer.count + len(failures.rows)
         if resume:
@@ -180,7 +182,8 @@ def _check(target: Path, report: Path, resume: bool, overwrite: bool) -> None:
 
 def _same_run(target: Path, failed: list[str], expected: list[str]) -> None:
     """What stands in the file and in its report are the first SMILES of this run."""
-    made = [str(entry.info.get("id")) for entry in iread(target) if isinstance(entry, AtomicSystem)]
+    entries = iread(target) if target.stat().st_size else ()
+    made = [str(entry.info.get("id")) for entry in entries if isinstance(entry, AtomicSystem)]
     if sorted(made + failed) != sorted(expected):
         raise InvalidInputError(
             f"--resume: {target} holds other molecules than the first {len(expected):,} of this run. Give the same "
