@@ -51,6 +51,12 @@ def test_report_is_named_and_shown(tmp_path: Path) -> None:
         (["prepare", "mine", "--source", str(FIXTURES / "odd" / "page.cif")], "page.cif is a web page"),
         (["prepare", "geom", "--source", str(FIXTURES)], "--allow-pickle"),
         (["info", "nosuch"], "adit-data prepare nosuch"),
+        (["conformers", "/no/such/list.smi", "--out", "x.sdf"], "/no/such/list.smi does not exist"),
+        (["conformers", str(FIXTURES / "README.md"), "--out", "x.cif"], "x.cif: conformers are written as .sdf"),
+        (
+            ["conformers", str(FIXTURES / "README.md"), "--out", "/proc/adit/x.sdf"],
+            "/proc/adit/x.sdf cannot be written",
+        ),
         (["prepare", "mp20", "--source", str(FIXTURES / "mp_20"), "--out", "/proc/adit"], "/proc/adit"),
     ],
 )
@@ -61,6 +67,21 @@ def test_errors_are_one_line_and_exit_code_2(tmp_path: Path, arguments: list[str
     assert words in last[-1]
     assert last[-1].startswith("error: ")
     assert "Traceback" not in done.stderr
+
+
+def test_conformers(tmp_path: Path) -> None:
+    (tmp_path / "list.smi").write_text("CCO ethanol\nnonsense\nCCN\nOCC\n")
+    out = tmp_path / "made" / "train.sdf"
+    command = ("conformers", str(tmp_path / "list.smi"), "--out", str(out))
+    done = adit_data(tmp_path, *command, "--limit", "2")
+    assert done.returncode == 0, done.stderr
+    assert "1 conformers, 1 SMILES without" in done.stdout
+    assert "1: not a SMILES" in done.stdout and "train.report.csv" in done.stdout.replace("\n", "")
+    refused = adit_data(tmp_path, *command)
+    assert refused.returncode == 2 and "--resume goes on with it" in refused.stderr
+    assert "3 conformers, 1 SMILES without" in adit_data(tmp_path, *command, "--resume").stdout
+    prepared = adit_data(tmp_path, "prepare", "mine", "--source", str(out.parent))
+    assert "3 systems, 28 atoms" in prepared.stdout, prepared.stderr
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -67,6 +68,55 @@ def prepare(
     console.print(escape(str(folder)), soft_wrap=True)
     if data.meta["skipped"]:
         console.print(escape(f"skipped entries and reasons: {folder / 'report.csv'}"), soft_wrap=True)
+
+
+@app.command()
+def conformers(
+    smiles: Annotated[Path, typer.Argument(help="list of SMILES, one a line, plain or .gz")],
+    out: Annotated[Path, typer.Option(help="file to write: .sdf, .xyz or .extxyz, for `adit-data prepare`")],
+    limit: Annotated[int | None, typer.Option(min=1, help="take only N SMILES")] = None,
+    shuffle: Annotated[bool, typer.Option("--shuffle", help="take them in random order")] = False,
+    max_atoms: Annotated[int | None, typer.Option(min=1, help="leave out larger molecules")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="of the order and of the embeddings")] = 0,
+    processes: Annotated[int | None, typer.Option(min=1, help="worker processes; default: one for each core")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted run")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace existing files")] = False,
+) -> None:
+    """Makes one conformer for each SMILES of a list: RDKit's ETKDGv3, relaxed with MMFF94.
+
+    Each is on disk once it is made. Ctrl-C keeps what is finished; the same command with --resume goes on.
+    """
+    from adit.data.conformers import make_conformers
+
+    console = Console()
+    start = time.perf_counter()
+    first: int | None = None
+    # No refresh thread: the workers are forked from this process.
+    with Progress(*progress_columns(), console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
+        task = bar.add_task("conformers", total=None, rate="")
+
+        def show(done: int, failed: int, total: int) -> None:
+            nonlocal first
+            first = done - 1 if first is None else first
+            rate = f"{(done - first) / (time.perf_counter() - start):,.1f}/s" + (f", {failed} failed" if failed else "")
+            bar.update(task, completed=done, total=total, rate=rate, refresh=True)
+
+        try:
+            made = make_conformers(
+                smiles, out, limit=limit, shuffle=shuffle, seed=seed, max_atoms=max_atoms,
+                processes=processes, resume=resume, overwrite=overwrite, progress=show,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            print(f"interrupted: what was made is in {out}; the same command with --resume goes on", file=sys.stderr)
+            raise typer.Exit(130) from None
+    console.print(
+        f"{made.count:,} conformers, {made.failed.total():,} SMILES without, {time.perf_counter() - start:.1f} s"
+    )
+    for reason, count in made.failed.most_common(_SHOWN):
+        console.print(escape(f"  {count:,}: {reason}"), soft_wrap=True)
+    console.print(escape(str(out)), soft_wrap=True)
+    if made.failed:
+        console.print(escape(f"SMILES without a conformer: {made.report}"), soft_wrap=True)
 
 
 @app.command("list")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -129,6 +130,9 @@ def speedrun(
     threads: ThreadsOption = None,
     seed: SeedOption = None,
     compile: CompileOption = None,
+    cpu_time: Annotated[
+        bool, typer.Option("--cpu-time", help="minutes of this process's CPU time: for a machine that others use too")
+    ] = False,
 ) -> None:
     """All stages and the export by the clock: the learning rates end with the minutes."""
     if vae_share + decoder_share >= 1:
@@ -142,7 +146,8 @@ def speedrun(
     for stage in ("decoder", "dit"):
         chosen = with_overrides(chosen, stage, seed=seed, compile=compile)
     folder, on = out or Path("runs") / chosen.name, _device(device, threads)
-    weights = run_all(chosen, folder, on, minutes, vae_share, decoder_share, resume)
+    clock = time.process_time if cpu_time else time.monotonic
+    weights = run_all(chosen, folder, on, minutes, vae_share, decoder_share, resume, clock)
     typer.echo(f"weights in {weights}; try: adit-gen --weights {weights}")
 
 

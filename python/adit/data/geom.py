@@ -10,19 +10,20 @@ import io
 import itertools
 import pickle
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from adit.convert.base import BrokenEntry, open_text, reading
+from adit.convert.base import BrokenEntry
 from adit.data.base import DatasetSpec, Download, Entry, ReadOptions, Task, tar_files
+from adit.data.conformers import Named, embed, read_smiles
 from adit.data.packed import SPLITS
 from adit.errors import InvalidInputError, UnreadableFileError
+from adit.system import AtomicSystem
 
-SEED = 0xADF
 _PICKLES = 20
 _SMILES = 50
-_MAX_STEPS = 2000
 
 
 def tasks(source: Path, options: ReadOptions) -> Iterator[Task]:
@@ -91,45 +92,19 @@ def etkdg_tasks(source: Path, options: ReadOptions) -> Iterator[Task]:
         raise UnreadableFileError(f"{source} holds no list of SMILES (.txt, .smi, .txt.gz, .smi.gz)")
     for path in files:
         split = next((name for name in SPLITS if path.name.startswith(name)), None)
-        with reading(path), open_text(path) as file:
-            words = (line.split()[0] for line in file if line.strip() and not line.startswith("#"))
-            numbered = enumerate(itertools.islice(words, options.limit), 1)
-            while chunk := list(itertools.islice(numbered, _SMILES)):
-                yield Task(partial(_embed_all, chunk, path.name.split(".")[0], split), len(chunk))
+        names = itertools.islice(read_smiles(path), options.limit)
+        while chunk := list(itertools.islice(names, _SMILES)):
+            yield Task(partial(_embed_all, chunk, split), len(chunk))
 
 
-def _embed_all(smiles: list[tuple[int, str]], stem: str, split: str | None) -> list[Entry]:
-    return [_embed(text, f"{stem}:{number}", split) for number, text in smiles]
+def _embed_all(names: list[Named], split: str | None) -> list[Entry]:
+    return [_with_split(embed(named), split) for named in names]
 
 
-def _embed(smiles: str, name: str, split: str | None) -> Entry:
-    """One ETKDGv3 conformer (Wang et al., JCIM 60, 2044 (2020)), relaxed with MMFF94 until it converges."""
-    from rdkit import Chem, rdBase
-    from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
-
-    from adit.convert.rdkit import from_rdkit
-
-    source = f"{name} {smiles}"
-    with rdBase.BlockLogs():
-        mol = Chem.MolFromSmiles(smiles)
-        if mol is None:
-            return BrokenEntry(source, "not a SMILES")
-        mol = Chem.AddHs(mol)
-        parameters: Any = rdDistGeom.ETKDGv3()
-        parameters.randomSeed = SEED
-        parameters.maxIterations = 20
-        if rdDistGeom.EmbedMolecule(mol, parameters) < 0:
-            return BrokenEntry(source, "ETKDGv3 found no conformer")
-        if not rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
-            return BrokenEntry(source, "MMFF94 lacks parameters for an atom")
-        [(unfinished, energy)] = rdForceFieldHelpers.MMFFOptimizeMoleculeConfs(mol, maxIters=_MAX_STEPS)
-        if unfinished:
-            return BrokenEntry(source, f"MMFF94 did not converge in {_MAX_STEPS} steps")
-        info = {"id": name, "smiles": smiles, "mmff94_energy": energy, **({} if split is None else {"split": split})}
-        try:
-            return from_rdkit(mol, info=info)
-        except InvalidInputError as error:
-            return BrokenEntry(source, str(error))
+def _with_split(entry: Entry, split: str | None) -> Entry:
+    if split is None or not isinstance(entry, AtomicSystem):
+        return entry
+    return replace(entry, info={**entry.info, "split": split})
 
 
 _CITATION = "Axelrod and Gomez-Bombarelli, Scientific Data 9, 185 (2022)"

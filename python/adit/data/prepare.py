@@ -7,8 +7,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,9 @@ from adit.data import files, geom, qm9
 from adit.data.base import DatasetSpec, ReadOptions, Task
 from adit.data.mp20 import SPECS as CDVAE_SPECS
 from adit.data.packed import PackedDataset
+from adit.data.pool import run_tasks
 from adit.data.standard import standardise
 from adit.errors import InvalidInputError, UnreadableFileError
-from adit.pool import Pool
 from adit.system import AtomicSystem
 
 Progress = Callable[[int, int], None]
@@ -79,7 +78,7 @@ def prepare(
     parts: list[PackedDataset] = []
     broken: list[BrokenEntry] = []
     done = 0
-    for part, failed in _run(spec.tasks(path, options), processes or os.cpu_count() or 1):
+    for part, failed in run_tasks(_work, spec.tasks(path, options), processes, _INLINE):
         parts.append(part)
         broken += failed
         done += len(part) + len(failed)
@@ -216,24 +215,6 @@ def _download(spec: DatasetSpec) -> tuple[Path, dict[str, Any]]:
         records.append({"url": file.url, "sha256": digest, "checked": file.checksum is not None})
     path = folder / spec.downloads[0].filename if len(spec.downloads) == 1 else folder
     return path, {"source": spec.downloads[0].url, "downloads": records}
-
-
-def _run(tasks: Iterable[Task], processes: int) -> Iterator[Result]:
-    """Results in the order of the tasks. At most a few tasks wait at any time, so memory stays small."""
-    iterator = iter(tasks)
-    head: list[Task] = []
-    for task in iterator:
-        head.append(task)
-        if sum(task.size for task in head) > _INLINE:
-            break
-    else:
-        processes = 1
-    everything = chain(head, iterator)
-    if processes == 1:
-        yield from map(_work, everything)
-        return
-    with Pool(processes, "fork") as pool:
-        yield from pool.in_order(_work, everything)
 
 
 def _work(task: Task) -> Result:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from adit.config import Recipe
 from adit.errors import InvalidInputError
+from adit.recipes.drugs import drugs_demo
 from adit.recipes.joint import joint_base, joint_gpu, joint_large, joint_small, joint_test, joint_tiny
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
@@ -15,6 +16,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "joint-b": joint_base,
     "joint-l": joint_large,
     "joint-test": joint_test,
+    "drugs-demo": drugs_demo,
 }
 
 
