@@ -159,7 +159,7 @@ def measure(size: str, minutes: float, options: argparse.Namespace, data: Packed
     flop = flop_of_an_atom(dit, vae, recipe, train)
     tokens = state["step"] * recipe.dit_train.tokens_per_step
     loss = held_out_loss(DiTLoss(dit.to(device), vae.to(device), recipe.flow), held_out, HELD_OUT, device)
-    weights = bundle(recipe.name, vae, dit, train, {}, {"molecule": ANCESTRAL})
+    weights = bundle(recipe, vae, dit, train, {"molecule": ANCESTRAL})
     made, _ = generated(Generator(weights, str(device)), options.samples, options.seed, folder / "samples", clock)
     return Run(
         size=size,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,23 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymatgen.core import Composition
 
-from adit.config import DiTConfig, VAEConfig
+from adit.config import DiTConfig, FlowConfig, VAEConfig
 from adit.data.packed import PackedDataset
 from adit.elements import NUMBERS, SYMBOLS, composition, hill_formula
 from adit.errors import InvalidInputError
 from adit.prior import choose_from
-from adit.train.validate import formula_counts
+from adit.train.validate import formula_counts, told_formulas
 from adit.weights import Pretrained
 from adit.weights.store import GenerationModel
 
-FORMULAS = {"molecule": {"C2H6O": 3, "CH4": 1, "C6H6": 4}}
+FORMULAS: dict[str, dict[str, int]] = {"molecule": {"C2H6O": 3, "CH4": 1, "C6H6": 4}, "crystal": {}}
 
 
-def weights(composition: int = 8) -> Pretrained:
+def weights(formulas: dict[str, dict[str, int]] = FORMULAS) -> Pretrained:
     vae = VAEConfig(width=32, heads=2, encoder_layers=1, decoder_layers=1, latent_dim=4)
-    model = GenerationModel(vae, DiTConfig(width=32, heads=2, layers=1, latent_dim=4, composition=composition))
+    model = GenerationModel(vae, DiTConfig(width=32, heads=2, layers=1, latent_dim=4, composition=8))
     sizes = {"molecule": {9: 3, 5: 1, 12: 4}, "crystal": {2: 1}}
-    return Pretrained(name="w", model=model, defaults={}, atom_counts=sizes, formulas=FORMULAS)
+    return Pretrained(name="w", model=model, defaults={}, atom_counts=sizes, formulas=formulas)
 
 
 @given(st.dictionaries(st.sampled_from(SYMBOLS[1:]), st.integers(1, 999), min_size=1, max_size=8))
@@ -89,13 +88,13 @@ def test_one_formula_and_none() -> None:
 @pytest.mark.parametrize(
     ("made", "system", "formula", "atoms", "message"),
     [
-        (weights(0), "molecule", "C2H6O", None, "cannot be told a formula"),
-        (weights(0), "molecule", "training", None, "cannot be told a formula"),
+        (weights({}), "molecule", "C2H6O", None, "cannot be told the formula of a molecule"),
+        (weights({"molecule": {}}), "crystal", "TiO2", None, "cannot be told the formula of a crystal"),
+        (weights({"molecule": {}}), "molecule", "training", None, "hold no formulas of molecules"),
         (weights(), "crystal", "training", None, "hold no formulas of crystals"),
         (weights(), "molecule", "C2H6O", (10, 20), "has 9 atoms, `atoms` allows 10 to 20"),
         (weights(), "molecule", "C9999", None, "has 9999 atoms, `atoms` allows 1 to 2048"),
         (weights(), "molecule", "C2H6O", (20, 10), "`atoms` must be"),
-        (replace(weights(), formulas={}), "molecule", "training", None, "hold no formulas of molecules"),
     ],
 )
 def test_what_cannot_be_chosen(
@@ -106,8 +105,8 @@ def test_what_cannot_be_chosen(
 
 
 def test_formulas_of_a_data_set() -> None:
-    tiny_dataset = PackedDataset.load(Path(__file__).parent / "fixtures" / "tiny_dataset")
-    molecules = [system for system in tiny_dataset if not system.is_periodic]
-    assert formula_counts(tiny_dataset) == {"molecule": Counter(system.formula for system in molecules)}
-    crystals = tiny_dataset.subset(np.flatnonzero(tiny_dataset.periodic))
-    assert formula_counts(crystals) == {}
+    data = PackedDataset.load(Path(__file__).parent / "fixtures" / "tiny_dataset")
+    assert formula_counts(data) == Counter(system.formula for system in data)
+    molecules = Counter(system.formula for system in data if not system.is_periodic)
+    assert told_formulas(data, FlowConfig()) == {"molecule": molecules, "crystal": {}}
+    assert told_formulas(data, FlowConfig(crystal_composition=0.0)) == {"molecule": molecules}

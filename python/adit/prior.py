@@ -45,14 +45,14 @@ def choose_from(
     """
     if formula == "any":
         return Choices(*atom_distribution(weights.atom_counts[system], atoms))
-    if not weights.model.dit.config.composition:
+    if system not in weights.formulas:
         raise InvalidInputError(
-            f"the network of the weights {weights.name!r} cannot be told a formula; leave `formula` out, or train one "
-            "with a recipe whose `dit.composition` is not 0"
+            f"the network of the weights {weights.name!r} cannot be told the formula of a {system}; leave "
+            "`formula` out, or train one with a recipe that tells it (`dit.composition`, `flow`)"
         )
     if formula != "training":
         histogram: Mapping[str, int] = {formula: 1}
-    elif not (histogram := weights.formulas.get(system, {})):
+    elif not (histogram := weights.formulas[system]):
         raise InvalidInputError(
             f"the weights {weights.name!r} hold no formulas of {system}s; give one, or formula='any'"
         )

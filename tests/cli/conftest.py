@@ -30,7 +30,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model=GenerationModel(vae, dit),
         defaults=dict.fromkeys(counts, SamplingDefaults(steps=2)),
         atom_counts=counts,
-        formulas={"molecule": {"H2O": 2, "CH4": 1, "C2H6O": 1}},
+        formulas={"molecule": {"H2O": 2, "CH4": 1, "C2H6O": 1}, "crystal": {}},
     )
     save_pretrained(folder, made, vae, dit)
     return folder

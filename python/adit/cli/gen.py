@@ -69,7 +69,7 @@ def generate(
         str | None,
         typer.Option(
             metavar="FORMULA",
-            help="Of the whole molecule or cell, e.g. C7H10O2 or Ti4O8; training: those of the training set; any: left "
+            help="Of the whole molecule or cell, e.g. C7H10O2; training: those of the training set; any: left "
             "to the network; default: as the weights say.",
         ),
     ] = None,

@@ -214,9 +214,12 @@ def find_weights(options: Options) -> tuple[Path, str]:
         raise CheckpointError(f"--weights: {folder} is incomplete: there is no model.safetensors")
     if not isinstance(config, dict) or not isinstance(config.get("sha256"), str):
         raise CheckpointError(f"--weights: {folder / 'config.json'} is damaged: it states no sha256")
-    if options.formula not in (None, "any") and not config.get("dit", {}).get("composition"):
-        raise InvalidInputError(f"--formula: the network of the weights {name!r} cannot be told one; leave it out")
-    if options.formula == "training" and not config.get("formulas", {}).get(options.system):
+    told = config.get("formulas", {})
+    if options.formula not in (None, "any") and options.system not in told:
+        raise InvalidInputError(
+            f"--formula: the network of the weights {name!r} cannot be told that of a {options.system}; leave it out"
+        )
+    if options.formula == "training" and not told[options.system]:
         raise InvalidInputError(
             f"--formula training: the weights {name!r} hold no formulas of {options.system}s; give one, or leave it out"
         )

@@ -27,12 +27,12 @@ from adit.train.reconstruct import find_vae, read_vae
 from adit.train.vae import DecoderLoss, VAELoss
 from adit.train.validate import (
     atom_counts,
-    formula_counts,
     held_out_loss,
     known_smiles,
     latent_statistics,
     reconstruction_figures,
     sample_figures,
+    told_formulas,
 )
 from adit.weights.store import GenerationModel, Pretrained, SamplingDefaults, save_pretrained
 
@@ -115,7 +115,7 @@ def train_dit(
     loss = DiTLoss(dit, vae, recipe.flow)
 
     def validate(_: torch.nn.Module) -> dict[str, float]:
-        weights = bundle(recipe.name, vae, dit, train, {})
+        weights = bundle(recipe, vae, dit, train)
         n = recipe.dit_train.validation_samples
         known = partial(known_smiles, train, out / "known_smiles.txt")
         held = {"loss": held_out_loss(loss, held_out, 5 * n, device)} if len(held_out) else {}
@@ -204,15 +204,14 @@ def export(run: Path, out: Path, name: str, defaults: Mapping[str, SamplingDefau
         "recipe": state["recipe"],
         "steps": {stage: read_state(_last(run / stage))["step"] for stage in STAGES if list_checkpoints(run / stage)},
     }
-    weights = bundle(name, vae, dit, train, about, defaults)
+    weights = replace(bundle(recipe, vae, dit, train, defaults), name=name, about=about)
     save_pretrained(out, weights, vae.config, dit.config)
     return weights
 
 
 def bundle(
-    name: str, vae: VAE, dit: DiT, train: PackedDataset, about: dict[str, Any],
-    defaults: Mapping[str, SamplingDefaults] | None = None,
-) -> Pretrained:  # fmt: skip
+    recipe: Recipe, vae: VAE, dit: DiT, train: PackedDataset, defaults: Mapping[str, SamplingDefaults] | None = None
+) -> Pretrained:
     """Trained networks as a `Pretrained`; the tensors are shared, not copied.
 
     Of `train` come the sizes of samples, and their formulas if the network can be told them.
@@ -220,15 +219,14 @@ def bundle(
     model = GenerationModel(vae.config, dit.config)
     model.decoder, model.dit = vae.decoder, dit
     model.latent_mean, model.latent_std = vae.latent_mean, vae.latent_std
-    counts, formulas = atom_counts(train), formula_counts(train) if dit.config.composition else {}
-    settings = {kind: SamplingDefaults(formula="training" if kind in formulas else "any") for kind in counts}
+    counts, formulas = atom_counts(train), told_formulas(train, recipe.flow) if dit.config.composition else {}
+    settings = {kind: SamplingDefaults(formula="training" if formulas.get(kind) else "any") for kind in counts}
     return Pretrained(
-        name=name,
+        name=recipe.name,
         model=model,
         defaults=settings | dict(defaults or {}),
         atom_counts=counts,
         formulas=formulas,
-        about=about,
     )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from adit import validity as crystal_validity
 from adit.batch import SystemBatch, gather
+from adit.config import FlowConfig
 from adit.data.packed import PackedDataset
 from adit.elements import SYMBOLS, hill_formula
 from adit.eval import reconstruction
@@ -186,13 +187,20 @@ def atom_counts(data: PackedDataset) -> dict[str, dict[int, int]]:
     }
 
 
-def formula_counts(data: PackedDataset) -> dict[str, dict[str, int]]:
-    """ "molecule" -> {formula: systems} of a training set; crystals' formulas hardly repeat."""
-    molecules = _by_kind(data).get("molecule")
-    if molecules is None:
-        return {}
-    counts = np.zeros((len(molecules), len(SYMBOLS)), dtype=np.int16)
-    np.add.at(counts, (np.repeat(np.arange(len(molecules)), molecules.sizes), molecules.numbers), 1)
+def formula_counts(data: PackedDataset) -> dict[str, int]:
+    """formula -> systems of a training set."""
+    counts = np.zeros((len(data), len(SYMBOLS)), dtype=np.int16)
+    np.add.at(counts, (np.repeat(np.arange(len(data)), data.sizes), data.numbers), 1)
     rows, often = np.unique(counts, axis=0, return_counts=True)
     named = [hill_formula({SYMBOLS[z]: int(row[z]) for z in np.flatnonzero(row)}) for row in rows]
-    return {"molecule": dict(zip(named, often.tolist(), strict=True))}
+    return dict(zip(named, often.tolist(), strict=True))
+
+
+def told_formulas(data: PackedDataset, flow: FlowConfig) -> dict[str, dict[str, int]]:
+    """The kinds of systems whose composition a network is told, with the formulas to draw from.
+
+    Crystals have none: their formulas hardly repeat, and new ones are what one wants of them.
+    """
+    shares = {"molecule": flow.molecule_composition, "crystal": flow.crystal_composition}
+    kinds = {kind: part for kind, part in _by_kind(data).items() if shares[kind] > 0}
+    return {kind: formula_counts(part) if kind == "molecule" else {} for kind, part in kinds.items()}

@@ -58,7 +58,8 @@ class Pretrained:
         model: decoder, DiT and latent statistics, float32.
         defaults: "molecule" / "crystal" -> sampling settings.
         atom_counts: "molecule" / "crystal" -> {number of atoms: count in the training set}.
-        formulas: "molecule" -> {formula: count in the training set}, for a network that can be told the composition.
+        formulas: "molecule" / "crystal" -> {formula: count in the training set}, for the kinds whose composition the
+            network can be told; perhaps none of a kind.
         about: where the weights come from (recipe, steps, data), JSON.
     """
 

@@ -1,0 +1,63 @@
+"""Crystal structure prediction: is a held-out crystal among what the network makes of its cell's formula?
+
+    python benches/csp.py --n 500 --tries 1 5
+
+The task of DiffCSP (arXiv 2309.04475) on MP-20's validation split (its test split is not at hand): the network is told
+how many atoms of each element are in the cell, and nothing else. A crystal is found if one of its `tries` samples
+matches it (StructureMatcher, stol 0.5, ltol 0.3, angle_tol 10); the rms distance is the smallest of the matches, over
+(V / N)^(1/3), averaged over the crystals that were found. Beside it, what the same network makes with the number of
+atoms alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+
+from adit.data.prepare import load
+from adit.generate import Generator
+from adit.matching import StructureMatcher
+from adit.system import AtomicSystem
+
+
+def main(words: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", default="joint-tiny")
+    parser.add_argument("--data", default="mp20", help="prepared data set")
+    parser.add_argument("--n", type=int, default=500, help="crystals of the validation split")
+    parser.add_argument("--tries", type=int, nargs="+", default=[1, 5], help="samples for each")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int)
+    options = parser.parse_args(words)
+    generator = Generator.from_pretrained(options.weights, device=options.device, threads=options.threads)
+    held_out = load(options.data).split("val")
+    chosen = np.random.default_rng(options.seed).permutation(len(held_out))[: options.n]
+    crystals = [held_out[int(k)] for k in chosen]
+    most = max(options.tries)
+    for told in (True, False):
+        rms, same = np.full((len(crystals), most), np.inf), np.zeros(len(crystals))
+        for k, crystal in enumerate(crystals):
+            asked = {"formula": crystal.formula} if told else {"formula": "any", "atoms": len(crystal)}
+            made = generator.sample(most, "crystal", seed=options.seed + k, **asked)
+            same[k] = np.mean([one.formula == crystal.formula for one in made])
+            rms[k] = distances(crystal, made)
+        name = "formula told" if told else "number of atoms alone"
+        print(f"{name}: {len(crystals)} crystals of {options.data}; of that formula {same.mean():.1%}")
+        for tries in options.tries:
+            best = rms[:, :tries].min(1)
+            found = np.isfinite(best)
+            mean = best[found].mean() if found.any() else float("nan")
+            print(f"  best of {tries}: match rate {found.mean():.1%}, rms distance {mean:.3f}")
+
+
+def distances(crystal: AtomicSystem, made: list[AtomicSystem]) -> list[float]:
+    """The rms distance of each sample to the crystal; infinite where they do not match."""
+    matcher = StructureMatcher(ltol=0.3, stol=0.5, angle_tol=10)
+    found = [matcher.get_rms_dist(crystal, one) if one.formula == crystal.formula else None for one in made]
+    return [np.inf if pair is None else pair[0] for pair in found]
+
+
+if __name__ == "__main__":
+    main()
