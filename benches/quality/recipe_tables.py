@@ -1,0 +1,3 @@
+"""x"""
+def lines(found): raise SystemExit("later")
+def markdown(found, about): return ""
