@@ -80,13 +80,12 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
 def baseline(options: argparse.Namespace) -> Recipe:
     """joint-tiny in small, with a warm-up and an average that suit the budget."""
     tiny = get_recipe("joint-tiny")
-    budget = {"tokens_per_step": 2048, "seed": options.seed, "checkpoint_every": 100, "validation_samples": 4,
+    budget: dict[str, Any] = {"tokens_per_step": 2048, "seed": options.seed, "checkpoint_every": 100, "validation_samples": 4,
               "compile": False, "bf16": bool(torch.cpu._is_avx512_bf16_supported())}  # fmt: skip
     if options.quick:
         budget |= {"tokens_per_step": 256, "tokens_per_group": 128}
-    small = {"warmup_steps": 50, "ema_decay": 0.99}
-    stages = {
-        name: replace(train, **budget, optim=replace(train.optim, **small))
+    stages: dict[str, Any] = {
+        name: replace(train, **budget, optim=replace(train.optim, warmup_steps=50, ema_decay=0.99))
         for name, train in (("vae_train", tiny.vae_train), ("dit_train", tiny.dit_train))
     }
     vae = VAEConfig(width=96, heads=3, encoder_layers=2, decoder_layers=2, latent_dim=8, qk_norm=True)
@@ -94,7 +93,7 @@ def baseline(options: argparse.Namespace) -> Recipe:
     return replace(tiny, name="recipe", data=tuple(options.data), vae=vae, dit=dit, **stages)
 
 
-class Bench7:
+class Experiment:
     """What all runs share."""
 
     def __init__(self, options: argparse.Namespace) -> None:
@@ -178,7 +177,9 @@ class Bench7:
         vae, _, held_out = self.pools(choice.vae or SHIPPED)
         dit = choice.network(recipe.dit)
         load_tensors(weights, dit)
-        kinds = [kind for kind, none in (("molecule", 1.0), ("crystal", 0.0)) if recipe.dit_train.crystal_fraction != none]
+        kinds = [
+            kind for kind, none in (("molecule", 1.0), ("crystal", 0.0)) if recipe.dit_train.crystal_fraction != none
+        ]
         figures: Figures = {}
         sampling = {kind: replace(settings, cfg=choice.cfg) for kind, settings in SAMPLING.items()}
         generator = Generator(bundle(recipe.name, vae, dit, atom_counts(self.train), {}, sampling), "cpu")
@@ -268,14 +269,14 @@ def main(words: list[str] | None = None) -> None:
     if options.quick:
         options.minutes, options.samples = 0.02, 4
     if not options.report:
-        bench = Bench7(options)
+        experiment = Experiment(options)
         for name in options.only:
             file = options.runs / name / "outcome.json"
             if file.exists():
                 report.say(f"{name}: done before")
                 continue
             report.say(f"{name}: {CHOICES[name].what}, {CHOICES[name].value}")
-            outcome = bench.measure(name)
+            outcome = experiment.measure(name)
             file.parent.mkdir(parents=True, exist_ok=True)
             save_json(file, outcome)
     publish(options)
