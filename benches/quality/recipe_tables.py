@@ -20,7 +20,6 @@ class Line:
 
     Attributes:
         seconds: that were trained.
-        all_seconds: with samples and judging.
         low, high: of the 95 % interval over samples; NaN for what is not measured on samples.
     """
 
@@ -30,7 +29,6 @@ class Line:
     value: str
     minutes: float
     seconds: float
-    all_seconds: float
     steps: int
     samples: int
     figure: str
@@ -96,7 +94,7 @@ def lines(found: Outcomes) -> list[Line]:
         Line(
             name=name, stage=CHOICES[name].stage, what=CHOICES[name].what, value=CHOICES[name].value,
             figure=figure, result=result, low=low, high=high,
-            **{key: outcome[key] for key in ("minutes", "seconds", "all_seconds", "steps", "samples")},
+            **{key: outcome[key] for key in ("minutes", "seconds", "steps", "samples")},
         )
         for name, outcome in found.items()
         for figure, (result, low, high) in outcome["figures"].items()
