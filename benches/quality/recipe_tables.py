@@ -55,8 +55,8 @@ class Column:
 
 
 DIT = (
-    Column("molecule/unexplained", "error, molecules", -1, False),
-    Column("crystal/unexplained", "error, crystals", -1, False),
+    Column("molecule/unexplained", "error of molecules", -1, False),
+    Column("crystal/unexplained", "error of crystals", -1, False),
     Column("molecule/stable_atoms", "stable atoms", 1),
     Column("molecule/stable", "stable molecules", 0),
     Column("molecule/valid", "valid molecules", 0),
@@ -67,14 +67,14 @@ DIT = (
     Column("crystal/valid_unique_novel", "V.U.N. crystals", 1),
 )
 VAE = (
-    Column("molecule/accuracy", "types, molecules", 0),
-    Column("molecule/rmsd", "RMSD / Å, molecules", -1, False),
-    Column("crystal/accuracy", "types, crystals", 0),
-    Column("crystal/rmsd", "RMSD / Å, crystals", -1, False),
+    Column("molecule/accuracy", "right types, molecules", 0),
+    Column("molecule/rmsd", "RMSD of molecules / Å", -1, False),
+    Column("crystal/accuracy", "right types, crystals", 0),
+    Column("crystal/rmsd", "RMSD of crystals / Å", -1, False),
     Column("crystal/match_rate", "match rate", 1),
-    Column("molecule/stable_atoms@0.0", "stable atoms, no noise", 1),
-    Column("molecule/stable_atoms@0.1", "10 % noise", 1),
-    Column("molecule/stable_atoms@0.2", "20 % noise", 1),
+    Column("molecule/stable_atoms@0.0", "stable atoms without noise", 1),
+    Column("molecule/stable_atoms@0.1", "at 10 % noise", 1),
+    Column("molecule/stable_atoms@0.2", "at 20 % noise", 1),
 )
 TABLES = (
     ("Stage 2", ("dit", "weights"), DIT),
@@ -104,12 +104,14 @@ def lines(found: Outcomes) -> list[Line]:
 def compared(name: str, found: Outcomes, columns: Sequence[Column]) -> str:
     """In which columns a run differs from the baseline by more than chance.
 
-    That is: from the mean of the baseline's seeds by more than the largest difference between two of them, and by
-    more than half of the run's own 95 % interval over samples. "-" where there are not two seeds to compare with.
+    That is: from the mean of the baseline's seeds (other averages and samples of the first seed's weights: from that
+    seed) by more than the largest difference between two of them, and by more than half of the run's own 95 % interval
+    over samples. "-" where there are not two seeds to compare with.
     """
     kind = COMPARED_WITH.get(CHOICES[name].stage, "")
     seeds = [found[seed]["figures"] for seed in SEEDS.get(kind, ()) if seed in found]
-    if len(seeds) < 2 or name in SEEDS[kind]:
+    same = SEEDS[kind][0] if CHOICES[name].stage in ("weights", "sampling") else ""
+    if len(seeds) < 2 or name in SEEDS[kind] or (same and same not in found):
         return "-"
     figures = found[name]["figures"]
     better: list[str] = []
@@ -120,7 +122,7 @@ def compared(name: str, found: Outcomes, columns: Sequence[Column]) -> str:
         value, low, high = figures[column.figure]
         of_seeds = [figures[column.figure][0] for figures in seeds]
         chance = max(np.ptp(of_seeds), 0.0 if np.isnan(low) else (high - low) / 2)
-        gain = column.better * (value - np.mean(of_seeds))
+        gain = column.better * (value - (found[same]["figures"][column.figure][0] if same else np.mean(of_seeds)))
         if abs(gain) > chance:
             (better if gain > 0 else worse).append(column.heading)
     parts = [f"{word}: {', '.join(names)}" for word, names in (("better", better), ("worse", worse)) if names]

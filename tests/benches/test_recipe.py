@@ -193,11 +193,13 @@ def test_what_is_within_chance_is_called_no_difference() -> None:
     seeds = dict(zip(SEEDS["dit"], (outcome(0.50, 0.60, 0.01), outcome(0.51, 0.62, 0.01)), strict=False))
     for made, expected in (
         (outcome(0.51, 0.62, 0.01), "no difference seen"),
-        (outcome(0.48, 0.61, 0.01), "better: error, molecules"),
-        (outcome(0.53, 0.64, 0.01), "better: stable atoms; worse: error, molecules"),
+        (outcome(0.48, 0.61, 0.01), "better: error of molecules"),
+        (outcome(0.53, 0.64, 0.01), "better: stable atoms; worse: error of molecules"),
         (outcome(0.51, 0.64, 0.04), "no difference seen"),  # of samples that are too few
     ):
         assert compared("velocity", {**seeds, "velocity": made}, DIT) == expected
+    again = {**seeds, "cfg-2": outcome(0.49, 0.63, 0.01)}  # of the first seed's weights, so compared with them
+    assert compared("cfg-2", again, DIT) == "better: stable atoms"
     assert compared("velocity", {"velocity": outcome(0, 0, 0)}, DIT) == "-", "one seed is no spread"
     assert compared("base", seeds, DIT) == "-"
     found = {"velocity": outcome(0.4, 0.7, 0.01), **seeds}
