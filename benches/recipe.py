@@ -64,6 +64,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=list(CHOICES), default=list(CHOICES), metavar="CHOICE")
     parser.add_argument("--minutes", type=float, default=1.0, help="of each run")
+    parser.add_argument("--steps", type=int, help="of each run, in place of minutes, whose pace a busy machine changes")
     parser.add_argument("--samples", type=int, default=300, help="molecules and crystals, each, of each run")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data", nargs="+", default=["qm9", "mp20"], help="prepared data sets")
@@ -82,6 +83,7 @@ def baseline(options: argparse.Namespace) -> Recipe:
     tiny = get_recipe("joint-tiny")
     bf16 = bool(torch.cpu._is_avx512_bf16_supported())
     budget: dict[str, Any] = {"tokens_per_step": 2048, "seed": options.seed, "checkpoint_every": 100,
+                              **({"steps": options.steps} if options.steps else {}),
                               "validation_samples": 4, "compile": False, "bf16": bf16}  # fmt: skip
     if options.quick:
         budget |= {"tokens_per_step": 256, "tokens_per_group": 128}
@@ -105,8 +107,9 @@ class Experiment:
         self.crystals = self.train.subset(np.flatnonzero(self.train.periodic))
         self._pools: dict[str, tuple[VAE, Pool, Pool]] = {}
 
-    def budget(self) -> Budget:
-        return Budget(60 * self.options.minutes, time.process_time, (1.0,))
+    def budget(self) -> Budget | None:
+        """CPU time; None if the steps are given."""
+        return None if self.options.steps else Budget(60 * self.options.minutes, time.process_time, (1.0,))
 
     def recipe(self, choice: Choice) -> Recipe:
         """The baseline with the choice's change and seed."""
@@ -147,7 +150,8 @@ class Experiment:
             file = average_of(found[-1], choice.decay) if choice.decay else found[-1] / weights
             figures = self.judged(choice, folder, file)
         state = read_state(list_checkpoints(stage)[-1])
-        return {"steps": state["step"], "seconds": state["seconds"], "minutes": self.options.minutes,
+        return {"steps": state["step"], "seconds": state.get("seconds", float("nan")),
+                "minutes": float("nan") if self.options.steps else self.options.minutes,
                 "samples": self.options.samples, "figures": figures}  # fmt: skip
 
     def autoencoder(self, choice: Choice, folder: Path) -> tuple[Path, Figures]:

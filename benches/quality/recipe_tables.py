@@ -19,6 +19,7 @@ class Line:
     """One figure of one run; see `Choice` for the first names.
 
     Attributes:
+        minutes: the budget; NaN if it was a number of steps.
         seconds: that were trained.
         low, high: of the 95 % interval over samples; NaN for what is not measured on samples.
     """
@@ -106,7 +107,8 @@ def compared(name: str, found: Outcomes, columns: Sequence[Column]) -> str:
 
     That is: from the mean of the baseline's seeds (other averages and samples of the first seed's weights: from that
     seed) by more than the largest difference between two of them, and by more than half of the run's own 95 % interval
-    over samples. "-" where there are not two seeds to compare with.
+    over samples. It also says where a run came to fewer or more steps than all seeds. "-" where there are not two seeds
+    to compare with.
     """
     kind = COMPARED_WITH.get(CHOICES[name].stage, "")
     seeds = [found[seed]["figures"] for seed in SEEDS.get(kind, ()) if seed in found]
@@ -125,7 +127,9 @@ def compared(name: str, found: Outcomes, columns: Sequence[Column]) -> str:
         gain = column.better * (value - (found[same]["figures"][column.figure][0] if same else np.mean(of_seeds)))
         if abs(gain) > chance:
             (better if gain > 0 else worse).append(column.heading)
-    parts = [f"{word}: {', '.join(names)}" for word, names in (("better", better), ("worse", worse)) if names]
+    steps, others = found[name]["steps"], [found[seed]["steps"] for seed in SEEDS[kind] if seed in found]
+    pace = ", in fewer steps" if steps < min(others) else ", in more steps" if steps > max(others) else ""
+    parts = [f"{word}{pace}: {', '.join(names)}" for word, names in (("better", better), ("worse", worse)) if names]
     return "; ".join(parts) or "no difference seen"
 
 
@@ -164,9 +168,10 @@ def table(found: Outcomes, stages: Sequence[str], columns: Sequence[Column]) -> 
 def markdown(found: Outcomes, about: Mapping[str, str]) -> str:
     """The tables for the docs, and what is missing."""
     some = next(iter(found.values()))
+    budget = f"{some['steps']} steps" if np.isnan(some["minutes"]) else f"{some['minutes']:g} CPU minutes"
     parts = [
         f"Measured {about['date']} on {about['machine']}, {about['threads']} thread, matrix products in "
-        f"{about['products']}, torch {about['torch']}, commit {about['commit']}; {some['minutes']:g} CPU minutes of "
+        f"{about['products']}, torch {about['torch']}, commit {about['commit']}; {budget} of "
         f"training and {some['samples']} molecules and crystals for each run."
     ]
     for title, stages, columns in TABLES:

@@ -198,6 +198,8 @@ def test_what_is_within_chance_is_called_no_difference() -> None:
         (outcome(0.51, 0.64, 0.04), "no difference seen"),  # of samples that are too few
     ):
         assert compared("velocity", {**seeds, "velocity": made}, DIT) == expected
+    slow = {**outcome(0.60, 0.61, 0.01), "steps": 9}
+    assert compared("velocity", {**seeds, "velocity": slow}, DIT) == "worse, in fewer steps: error of molecules"
     again = {**seeds, "cfg-2": outcome(0.49, 0.63, 0.01)}  # of the first seed's weights, so compared with them
     assert compared("cfg-2", again, DIT) == "better: stable atoms"
     assert compared("velocity", {"velocity": outcome(0, 0, 0)}, DIT) == "-", "one seed is no spread"
@@ -221,6 +223,8 @@ def test_the_command_goes_from_data_to_the_document(tmp_path: Path) -> None:
     begun = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs" / "base").rglob("*")}
     recipe.main([*words, "--only", "base", "cfg-2", "average-0.9", "on-vae-4", "--docs", str(document)])
     assert {path: path.stat().st_mtime_ns for path in begun} == begun, "what is done is not done again"
+    recipe.main([*words, "--only", "base", "base-1", "--steps", "3"])
+    assert json.loads((tmp_path / "runs" / "base-1" / "outcome.json").read_text())["steps"] == 3
     text = document.read_text().split("recipe: begin")[1].split("recipe: end")[0]
     for row in (
         "| baseline | seed 0 |",
