@@ -39,7 +39,7 @@ from adit.system import AtomicSystem
 from adit.train.checkpoint import list_checkpoints, load_tensors, read_state
 from adit.train.meter import Budget
 from adit.train.stages import bundle, load_all, load_vae, train_vae
-from adit.train.validate import atom_counts, known_smiles, reconstruction_figures
+from adit.train.validate import known_smiles, reconstruction_figures
 from adit.weights.store import SamplingDefaults
 from baselines import report
 from baselines.timing import Bench
@@ -185,7 +185,7 @@ class Experiment:
         ]
         figures: Figures = {}
         sampling = {kind: replace(settings, cfg=choice.cfg) for kind, settings in SAMPLING.items()}
-        generator = Generator(bundle(recipe.name, vae, dit, atom_counts(self.train), {}, sampling), "cpu")
+        generator = Generator(bundle(recipe, vae, dit, self.train, sampling), "cpu")
         for kind in kinds:
             if choice.stage in ("dit", "weights"):
                 figures |= errors(dit, held_out, kind)

@@ -138,7 +138,7 @@ def sampling(recipe: Recipe, device: torch.device) -> Ready:
     @torch.inference_mode()
     def ready(batch: SystemBatch) -> Callable[[bool], None]:
         count, atoms = batch.numbers.shape
-        x, network = torch.randn(count, atoms, recipe.dit.latent_dim, device=device), schedule.of_one_size
+        x, network = torch.randn(count, atoms, recipe.dit.latent_dim, device=device), schedule.of_one_size()
         if kernels(denoiser.dit.impl, x, denoiser.dit.limit) is not None:
             network = schedule.packed(Packing.uniform(count, atoms, device), graph=device.type == "cuda")
             x = x.view(1, count * atoms, -1)

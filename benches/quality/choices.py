@@ -25,10 +25,12 @@ class OwnTarget(DiT):
         time_R1D = t_R.expand(len(final_R2D))[:, None, None].expand(-1, 1, final_R2D.shape[-1])
         return Modulations(blocks, torch.cat([final_R2D.float(), time_R1D], 1))
 
-    def denoise(self, x_BNL: Tensor, self_condition_BNL: Tensor, modulations: Modulations) -> Tensor:
+    def denoise(
+        self, x_BNL: Tensor, self_condition_BNL: Tensor, modulations: Modulations, context_BD: Tensor | None = None
+    ) -> Tensor:
         t_B11 = modulations.final[:, 2, :1, None]
         own = Modulations(modulations.blocks, modulations.final[:, :2])
-        data_BNL = self.data(super().denoise(x_BNL, self_condition_BNL, own), x_BNL, t_B11)
+        data_BNL = self.data(super().denoise(x_BNL, self_condition_BNL, own, context_BD), x_BNL, t_B11)
         skip_B11, out_B11 = preconditioning(t_B11)
         return (data_BNL - skip_B11 * x_BNL) / out_B11
 

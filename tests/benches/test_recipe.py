@@ -66,7 +66,7 @@ def test_other_targets_mean_what_they_say(question: tuple[torch.Tensor, ...]) ->
         assert torch.allclose(to_data(dit(x, t, label, guess), x, t), expected, atol=1e-4)
         # while sampling, all systems share a time, and modulations are made beforehand
         schedule = Denoiser(dit).schedule([0.3, 0.6], [MOLECULE])
-        (sampled,) = schedule.of_one_size(x, 0.6, guess)
+        (sampled,) = schedule.of_one_size()(x, 0.6, guess)
         again = dit(x, torch.tensor([0.6]), torch.tensor([MOLECULE]), guess)
         assert torch.allclose(sampled, again, atol=1e-4)
 
