@@ -111,6 +111,7 @@ def made(name: str, batch: Batch, owner: str) -> Any:
         "max_displacement": lambda: rng.uniform(0, 0.5),
         "max_strain": lambda: rng.uniform(0, 0.2),
         "oxidation_states": lambda: str(rng.choice(["smact14", "icsd16", "icsd24"])),
+        "formula": lambda: str(rng.choice(FORMULAS)),
         "formulas": lambda: [str(rng.choice(FORMULAS)) for _ in range(3)],
         "seed": lambda: int(rng.integers(2**63)),
         "count": lambda: 5,
@@ -159,7 +160,7 @@ def spoilt(value: Any, rng: np.random.Generator) -> Any:
     if isinstance(value, np.ndarray):
         return spoilt_array(value, rng)
     if isinstance(value, str):
-        return str(rng.choice([*TEXTS, "no such name", value * 1000]))
+        return str(rng.choice([*TEXTS, *ODD_FORMULAS, "no such name", value * 1000]))
     if isinstance(value, list | tuple):
         odd = str(rng.choice([*TEXTS, *ODD_FORMULAS]))
         forms = [value[:-1], [*value, *value], [None], ["a", 1], "ab", [*value[:-1], odd], [*value[:-1], "\ud800"]]

@@ -38,7 +38,7 @@ def joint_tiny() -> Recipe:
             time_sampling="logit-normal", time_mean=0.2, time_std=0.9, weight_cap=0.95, crystal_composition=0.0
         ),
         dit_train=TrainConfig(
-            steps=6700,
+            steps=15_000,
             tokens_per_group=2048,
             crystal_fraction=0.2,
             optim=OptimConfig(optimizer="muon", learning_rate=1e-3, muon_learning_rate=0.02, gradient_clip=1.0,
