@@ -114,12 +114,16 @@ def end_to_end(
     # the sizes of the workload; device and threads are set already
     sized = Generator(replace(generator.weights, atom_counts=counts), device=str(generator.device))
     n, whole = sized.block_size(block), sized.defaults[workload.system].steps
+    formula = None if workload.trained else "any"  # formulas of the training set have its sizes
     suffix = ".sdf" if workload.system == MOLECULE else ".extxyz"
     with tempfile.TemporaryDirectory() as folder:
 
         def run(n: int, seed: int, steps: int) -> float:
             start = time.perf_counter()
-            write(Path(folder) / f"samples{suffix}", sized.sample(n, workload.system, seed=seed, steps=steps))
+            write(
+                Path(folder) / f"samples{suffix}",
+                sized.sample(n, workload.system, seed=seed, steps=steps, formula=formula),
+            )
             return time.perf_counter() - start
 
         def measured(seed: int) -> float:

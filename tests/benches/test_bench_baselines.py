@@ -178,7 +178,7 @@ def test_end_to_end_makes_whole_blocks_as_the_command(monkeypatch: pytest.Monkey
 def test_slow_networks_are_continued_along_the_line_of_a_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
 
-    def sample(self: Generator, n: int, system: str, *, seed: int, steps: int) -> list[object]:
+    def sample(self: Generator, n: int, system: str, *, seed: int, steps: int, formula: str | None) -> list[object]:
         clock[0] += 0.5 + steps
         return []
 
