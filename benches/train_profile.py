@@ -24,6 +24,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -34,6 +35,7 @@ from adit.models.dit import DiT
 from adit.models.vae import VAE
 from adit.recipes import get_recipe
 from adit.train.dit import DiTLoss
+from adit.train.latents import LatentPool
 from adit.train.loop import Trainer, compile_blocks
 from adit.train.optim import EMA, make_optimizers
 from adit.train.stages import load_all
@@ -89,12 +91,13 @@ class Step:
         torch.manual_seed(0)
         self.clock = Clock(device)
         vae, dit = VAE(recipe.vae).to(device), DiT(recipe.dit).to(device)
+        pool = LatentPool(vae, data, 1, 0, recipe.dit_train.bf16) if recipe.flow.latent_copies else None
         with TemporaryDirectory() as folder:
             self.trainer = Trainer(
                 model=dit, loss=DiTLoss(dit, vae, recipe.flow), data=data, config=recipe.dit_train,
-                folder=Path(folder), header={}, device=device,
+                folder=Path(folder), header={}, device=device, pool=pool,
             )  # fmt: skip
-        if recipe.dit_train.compile:
+        if recipe.dit_train.compile and pool is None:
             compile_blocks(vae.encoder)
             compile_blocks(dit)
         self.optimizers = make_optimizers(dit, recipe.dit_train.optim)
@@ -153,12 +156,13 @@ def profile(step: Step, steps: int) -> tuple[list[Row], float, int]:
 
 
 def flop(recipe: Recipe, data: PackedDataset) -> float:
-    """Floating-point operations of a step (a multiply-add is two), counted on the CPU."""
-    plain = replace(recipe, dit_train=replace(recipe.dit_train, compile=False, bf16=False))
-    step = Step(plain, data, torch.device("cpu"))
+    """Floating-point operations for an atom (a multiply-add is two), counted in a small step on the CPU."""
+    small = replace(recipe.dit_train, compile=False, bf16=False, tokens_per_step=4096, tokens_per_group=4096)
+    few = data.subset(np.arange(0, len(data), 1 + len(data) // 5000))
+    step = Step(replace(recipe, dit_train=small), few, torch.device("cpu"))
     with FlopCounterMode(display=False) as counter:
-        step.run(1)
-    return float(counter.get_total_flops())
+        atoms = step.run(1)
+    return float(counter.get_total_flops()) / atoms
 
 
 def peak(clock: Clock, dtype: torch.dtype, size: int) -> float:
@@ -205,10 +209,11 @@ def main(words: list[str] | None = None) -> None:
     recipe = get_recipe(options.recipe)
     data = load_all(tuple(options.data or recipe.data)).split("train")
     bench = Bench(device=device, bf16=recipe.dit_train.bf16, batch=0)
-    step, work = Step(recipe, data, device), flop(recipe, data)
+    step = Step(recipe, data, device)
     dtype = torch.bfloat16 if recipe.dit_train.bf16 else torch.float32
     rate = peak(step.clock, dtype, 2048 if device.type == "cpu" else 8192)
     rows, seconds, atoms = profile(step, options.steps)
+    work = atoms * flop(recipe, data)
     about = report.machine(bench)
     text = markdown(rows, seconds, atoms, work, rate, about, recipe.name)
     print(text)

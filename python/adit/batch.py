@@ -72,6 +72,11 @@ class SystemBatch:
         """Atoms in each system."""
         return self.numbers.shape[1]
 
+    @property
+    def sizes(self) -> Tensor:
+        """(B,) float32, atoms in each system."""
+        return torch.full((self.n_systems,), float(self.n_atoms), device=self.periodic.device)
+
     def to(self, device: torch.device | str) -> SystemBatch:
         """The same batch on another device."""
         return replace(self, **{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})

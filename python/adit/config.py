@@ -92,7 +92,11 @@ class VAELossConfig:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class FlowConfig:
-    """Flow matching in latent space. A network that can be told the composition is told it for a share of systems."""
+    """Flow matching in latent space. A network that can be told the composition is told it for a share of systems.
+
+    `latent_copies`: how often each training system is encoded, before training, each time in another orientation
+    or shift; a step then draws among these (`adit.train.latents`). 0: encoded afresh at each step.
+    """
 
     time_sampling: str = "uniform"
     time_mean: float = 0.0
@@ -102,6 +106,7 @@ class FlowConfig:
     self_conditioning: float = 0.5
     molecule_composition: float = 0.9
     crystal_composition: float = 0.5
+    latent_copies: int = 0
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)

@@ -11,6 +11,7 @@ import torch
 from adit.batch import SystemBatch, gather
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from adit.data.packed import PackedDataset
@@ -76,3 +77,9 @@ class ResidentDataset:
             self.lattice[indices],
             self.periodic[indices],
         )
+
+
+def send(values: NDArray[np.int64], device: torch.device) -> Tensor:
+    """To the device; from pinned memory, without which the copy would wait for what a GPU is doing."""
+    on_host = torch.from_numpy(values)
+    return on_host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else on_host

@@ -1,8 +1,8 @@
-"""Which systems make a training step: a budget of atoms, in groups of one size, without padding."""
+"""Which systems make a training step: a budget of atoms, in groups of one size or of any, without padding."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,8 @@ class TokenBudgetSampler:
 
     Systems are drawn without replacement from the molecules and from the crystals (each reshuffled when
     it is used up), mixed at `crystal_fraction`, and grouped by their number of atoms. Groups of one size
-    have one shape, always. Iterating twice gives the same steps, so a resumed run skips those it has done.
+    have one shape, always. With `mixed` a group takes systems of any sizes, as they are drawn: for packed batches.
+    Iterating twice gives the same steps, so a resumed run skips those it has done.
 
     Attributes:
         sizes: (N,) atoms in each system.
@@ -31,6 +32,7 @@ class TokenBudgetSampler:
         tokens_per_group: atoms in a group, at most (one system at least).
         crystal_fraction: share of systems that are crystals; ignored if there is only one kind.
         seed: any integer.
+        mixed: groups of systems of any sizes.
     """
 
     sizes: NDArray[np.int64]
@@ -39,6 +41,7 @@ class TokenBudgetSampler:
     tokens_per_group: int
     crystal_fraction: float
     seed: int
+    mixed: bool = False
 
     def __post_init__(self) -> None:
         if len(self.sizes) == 0:
@@ -73,10 +76,14 @@ class TokenBudgetSampler:
         room = np.minimum(room, np.maximum(np.bincount(self.sizes), 1))
         draw = max(1, int(_GROUPS_PER_CHUNK * self.tokens_per_group / self.sizes.mean()))
         waiting: dict[int, NDArray[np.int64]] = {}
+        left = crystals.left
         while True:
             n_crystals = int((rng.random(draw) < fraction).sum())
             drawn = np.concatenate([crystals.take(n_crystals), molecules.take(draw - n_crystals)])
             drawn = drawn[rng.permutation(draw)]
+            if self.mixed:
+                left = yield from self._cut(np.concatenate([left, drawn]))
+                continue
             sizes = self.sizes[drawn]
             groups: list[NDArray[np.int64]] = []
             for size in np.unique(sizes).tolist():
@@ -85,6 +92,19 @@ class TokenBudgetSampler:
                 groups += list(same[:full].reshape(-1, room[size]))
                 waiting[size] = same[full:]
             yield from (groups[k] for k in rng.permutation(len(groups)))
+
+
+    def _cut(self, drawn: NDArray[np.int64]) -> Generator[NDArray[np.int64], None, NDArray[np.int64]]:
+        """Groups of consecutive systems within the budget of a group; returns those that do not fill one."""
+        ends = np.cumsum(self.sizes[drawn])
+        begin = 0
+        while True:
+            before = int(ends[begin - 1]) if begin else 0
+            end = max(begin + 1, int(np.searchsorted(ends, before + self.tokens_per_group, "right")))
+            if end >= len(drawn):
+                return drawn[begin:]
+            yield drawn[begin:end]
+            begin = end
 
 
 class _Shuffled:

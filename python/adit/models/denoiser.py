@@ -110,7 +110,7 @@ def _captured(run: Callable[..., Tensor], *examples: Tensor) -> Callable[..., Te
     inputs = [example.clone() for example in examples]
     run(*inputs)  # compiles kernels and fills caches, which a capture may not do
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may use the device
         out = run(*inputs)
 
     def replay(*values: Tensor) -> Tensor:

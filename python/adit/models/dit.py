@@ -68,18 +68,23 @@ class DiT(nn.Module):
             nn.init.zeros_(self.composition.weight)
 
     def forward(
-        self, x_BNL: Tensor, t_B: Tensor, label_B: Tensor, self_condition_BNL: Tensor, counts_BE: Tensor | None = None
-    ) -> Tensor:
+        self, x_BNL: Tensor, t_B: Tensor, label_B: Tensor, self_condition_BNL: Tensor,
+        counts_BE: Tensor | None = None, packing: Packing | None = None,
+    ) -> Tensor:  # fmt: skip
         """The raw prediction (B, N, L), float32; see `adit.flow.path` for what it stands for.
 
         Args:
-            x_BNL: noisy latents.
+            x_BNL: noisy latents; (T, L) of systems of any sizes if there is a `packing`, and so is the result.
             t_B: time from 0 (noise) to 1 (data); (B,), or (1,) if all systems share time and label.
             label_B: MOLECULE, CRYSTAL or NULL; like `t_B`.
             self_condition_BNL: an earlier prediction of the clean latents; zeros for none.
             counts_BE: see `context`.
+            packing: where packed systems lie.
         """
         context = None if counts_BE is None else self.context(counts_BE)
+        if packing is not None:
+            modulations = self.modulations(t_B, label_B)
+            return self.denoise_packed(x_BNL, self_condition_BNL, modulations, packing, None, context)
         return self.denoise(x_BNL, self_condition_BNL, self.modulations(t_B, label_B), context)
 
     def context(self, counts_BE: Tensor) -> Tensor:
@@ -119,17 +124,17 @@ class DiT(nn.Module):
         self_condition_TL: Tensor,
         modulations: Modulations,
         packing: Packing,
-        rows_B: Tensor,
+        rows_B: Tensor | None,
         context_BD: Tensor | None = None,
     ) -> Tensor:
-        """The raw prediction (T, L), float32, of packed systems; system b takes the modulations of row `rows_B[b]`.
+        """The raw prediction (T, L), float32, of packed systems; system b takes the modulations of row `rows_B[b]`, or b.
 
         Raises:
             BackendUnavailableError: `impl` is "triton" and it cannot run.
         """
         x_TD = self._embed(x_TL, self_condition_TL, packing.index)
         if context_BD is not None:
-            x_TD = x_TD + context_BD[packing.system]
+            x_TD = x_TD + context_BD.index_select(0, packing.system)
         return self._packed(x_TD, modulations, packing, rows_B)
 
     def _embed(self, x: Tensor, self_condition: Tensor, index: Tensor) -> Tensor:

@@ -55,6 +55,18 @@ class Packing:
         """Of `systems` systems of one length. Kept, so that training makes it once per shape."""
         return _uniform(systems, length, str(device))
 
+    @classmethod
+    def on_device(cls, lengths: Tensor, tokens: int, max_length: int) -> Packing:
+        """Of `lengths` (S,) that lie on the device and sum to `tokens`; made there, so the host waits for nothing."""
+        offsets = torch.zeros(len(lengths) + 1, dtype=torch.int32, device=lengths.device)
+        offsets[1:] = lengths.cumsum(0)
+        system = torch.arange(len(lengths), dtype=torch.int32, device=lengths.device)
+        return cls(offsets, torch.repeat_interleave(system, lengths, output_size=tokens), max_length)
+
+    def first(self, systems: int, tokens: int) -> Packing:
+        """The first `systems` systems, of `tokens` tokens in all."""
+        return Packing(self.offsets[: systems + 1], self.system[:tokens], self.max_length)
+
     def repeat(self, times: int) -> Packing:
         """The same systems `times` times, one copy after another."""
         tokens, systems = self.system.shape[0], self.systems

@@ -51,19 +51,26 @@ def joint_gpu() -> Recipe:
     """The largest model that fits the wheel in half precision, for `adit-train speedrun` on one GPU."""
     tiny = joint_tiny()
 
-    def large(train: TrainConfig, ema_decay: float) -> TrainConfig:
-        optim = replace(train.optim, ema_decay=ema_decay)
-        return replace(train, tokens_per_step=65_536, tokens_per_group=32_768, log_every=50, optim=optim)
+    def large(train: TrainConfig, tokens_per_step: int, groups: int, **optim: float) -> TrainConfig:
+        return replace(
+            train,
+            tokens_per_step=tokens_per_step,
+            tokens_per_group=tokens_per_step // groups,
+            compile=False,
+            log_every=100,
+            checkpoint_every=2000,
+            optim=replace(train.optim, **optim),
+        )
 
     return replace(
         tiny,
         name="joint-gpu",
         vae=replace(tiny.vae, width=320, heads=10, encoder_layers=4),
-        vae_train=large(tiny.vae_train, 0.999),
-        decoder_train=large(tiny.decoder_train, 0.999),
+        vae_train=large(tiny.vae_train, 32_768, 2, ema_decay=0.998),
+        decoder_train=large(tiny.decoder_train, 32_768, 2, ema_decay=0.998),
         dit=replace(tiny.dit, width=320, heads=10, layers=10),
-        flow=replace(tiny.flow, crystal_composition=0.5),
-        dit_train=large(tiny.dit_train, 0.9995),
+        flow=replace(tiny.flow, crystal_composition=0.3, latent_copies=32),
+        dit_train=large(tiny.dit_train, 65_536, 1, ema_decay=0.9995, decay_fraction=0.4),
     )
 
 

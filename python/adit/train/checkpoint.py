@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,17 +33,78 @@ def save_checkpoint(
     keep: int = 2,
 ) -> Path:
     """Writes `folder/step-00001234/`; older checkpoints beyond `keep` are removed."""
+    return _write(folder, step, _files(model, ema, optimizers), _state(step, optimizers, header), keep)
+
+
+class Saver:
+    """Writes checkpoints in a thread, one at a time, while the training goes on; leaving its context waits for it."""
+
+    def __init__(self) -> None:
+        self._worker = ThreadPoolExecutor(1)
+        self._writing: Future[Path] | None = None
+
+    def __enter__(self) -> Saver:
+        return self
+
+    def save(
+        self, folder: Path, step: int, model: nn.Module, ema: EMA, optimizers: list[torch.optim.Optimizer],
+        header: dict[str, Any], keep: int = 2,
+    ) -> None:  # fmt: skip
+        """As `save_checkpoint`, of the tensors as they are now.
+
+        Raises:
+            OSError: the checkpoint before could not be written.
+        """
+        self._wait()
+        copies = {
+            name: {key: tensor.to("cpu", copy=True) for key, tensor in tensors.items()}
+            for name, tensors in _files(model, ema, optimizers).items()
+        }
+        self._writing = self._worker.submit(_write, folder, step, copies, _state(step, optimizers, header), keep)
+
+    def _wait(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._wait()
+        finally:
+            self._worker.shutdown()
+
+
+def _files(
+    model: nn.Module, ema: EMA, optimizers: list[torch.optim.Optimizer]
+) -> dict[str, dict[str, Tensor]]:
+    """The tensors of each safetensors file."""
+    return {
+        "model": {name: tensor.detach() for name, tensor in model.state_dict().items()},
+        "ema": ema.shadow,
+        "optimizer": {
+            f"{index}/{parameter}/{name}": torch.as_tensor(value)
+            for index, optimizer in enumerate(optimizers)
+            for parameter, entries in optimizer.state_dict()["state"].items()
+            for name, value in entries.items()
+        },
+    }
+
+
+def _state(step: int, optimizers: list[torch.optim.Optimizer], header: dict[str, Any]) -> str:
+    """The JSON part, as it is now."""
+    groups = [optimizer.state_dict()["param_groups"] for optimizer in optimizers]
+    state = {"format": "adit-checkpoint", "version": FORMAT_VERSION, "step": step, "optimizers": groups, **header}
+    return json.dumps(state, indent=1)
+
+
+def _write(folder: Path, step: int, files: dict[str, dict[str, Tensor]], state: str, keep: int) -> Path:
     target = folder / f"step-{step:08d}"
     partial = folder / f".partial-{os.getpid()}"
     for left_over in folder.glob(".partial-*"):
         shutil.rmtree(left_over, ignore_errors=True)
     partial.mkdir(parents=True)
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, partial / "model.safetensors")
-    save_file({k: v.contiguous() for k, v in ema.shadow.items()}, partial / "ema.safetensors")
-    tensors, structure = _flatten_optimizers(optimizers)
-    save_file(tensors, partial / "optimizer.safetensors")
-    state = {"format": "adit-checkpoint", "version": FORMAT_VERSION, "step": step, "optimizers": structure, **header}
-    (partial / "state.json").write_text(json.dumps(state, indent=1))
+    for name, tensors in files.items():
+        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, partial / f"{name}.safetensors")
+    (partial / "state.json").write_text(state)
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)
     for old in [path for path in list_checkpoints(folder) if path <= target][:-keep]:
@@ -127,15 +189,3 @@ def load_tensors(path: Path, model: nn.Module) -> None:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(f"{path} does not fit the model: {error}") from error
-
-
-def _flatten_optimizers(optimizers: list[torch.optim.Optimizer]) -> tuple[dict[str, Tensor], list[Any]]:
-    """Tensors named `optimizer/parameter/entry`, and the parameter groups as JSON."""
-    tensors, structure = {}, []
-    for index, optimizer in enumerate(optimizers):
-        state = optimizer.state_dict()
-        for parameter, entries in state["state"].items():
-            for name, value in entries.items():
-                tensors[f"{index}/{parameter}/{name}"] = torch.as_tensor(value).contiguous()
-        structure.append(state["param_groups"])
-    return tensors, structure

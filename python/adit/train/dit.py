@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -11,6 +13,7 @@ from adit.data.augment import augment
 from adit.flow.path import flow_loss, interpolate, sample_times, to_data
 from adit.models.dit import CRYSTAL, MOLECULE, NULL, DiT, composition
 from adit.models.vae import VAE
+from adit.train.latents import LatentBatch
 
 
 class DiTLoss:
@@ -25,37 +28,110 @@ class DiTLoss:
         self.dit, self.vae, self.config = dit, vae, config
         self.vae.requires_grad_(False)
 
-    def __call__(self, batch: SystemBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        config, device, count = self.config, batch.cartesian.device, batch.n_systems
-        data = self.latents(augment(batch, generator))
+    def __call__(
+        self, batch: SystemBatch | LatentBatch, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of each system and its plain squared error, (B,), of a group or of a packed batch."""
+        config, device, count = self.config, batch.periodic.device, batch.n_systems
+        rows = self._rows(batch, generator)
+        data = rows.latents
         noise = torch.randn(data.shape, generator=generator, device=device)
         t = sample_times(count, config.time_sampling, generator, device, config.time_mean, config.time_std)
         label = torch.where(batch.periodic, CRYSTAL, MOLECULE)
         drop = torch.rand(count, generator=generator, device=device) < config.label_dropout
         label = torch.where(drop, NULL, label)
-        x = interpolate(noise, data, t)
+        x = interpolate(noise, data, rows.each(t))
         counts = self.told(batch, drop, generator) if self.dit.config.composition else None
+
+        def predict(guess: Tensor, systems: int) -> Tensor:
+            """The clean latents of the first `systems` systems; the order of a batch is random."""
+            end = rows.end(systems)
+            told = None if counts is None else counts[:systems]
+            raw = rows.network(self.dit, x[:end], t[:systems], label[:systems], guess[:end], told)
+            return to_data(raw, x[:end], rows.each(t)[:end])
+
         guess = torch.zeros_like(x)
-        # the order of a batch is random, so its first systems are as good as any
         if first := int(config.self_conditioning * count + 0.5):
             with torch.no_grad():
-                raw = self.dit(
-                    x[:first], t[:first], label[:first], guess[:first], None if counts is None else counts[:first]
-                )
-                guess = torch.cat([to_data(raw, x[:first], t[:first]), guess[first:]])
-        predicted = to_data(self.dit(x, t, label, guess, counts), x, t)
+                guess = torch.cat([predict(guess, first), guess[rows.end(first) :]])
+        predicted = predict(guess, count)
         with torch.no_grad():
-            error = (predicted - data).square().mean((1, 2))
-        return flow_loss(predicted, data, t, config.weight_cap), {"error": error}
+            error = rows.mean((predicted - data).square().mean((1, 2)))
+        return rows.mean(flow_loss(predicted, data, rows.each(t), config.weight_cap)), {"error": error}
 
-    def told(self, batch: SystemBatch, drop: Tensor, generator: torch.Generator) -> Tensor:
+    def _rows(self, batch: SystemBatch | LatentBatch, generator: torch.Generator) -> _Group | _Packed:
+        if isinstance(batch, LatentBatch):
+            return _Packed(batch.latents[:, None], batch)
+        return _Group(self.latents(augment(batch, generator)))
+
+    def told(self, batch: SystemBatch | LatentBatch, drop: Tensor, generator: torch.Generator) -> Tensor:
         """The composition of each system, zero where the network is not told: (B, elements)."""
         config = self.config
         share = torch.where(batch.periodic, config.crystal_composition, config.molecule_composition)
         known = torch.rand(batch.n_systems, generator=generator, device=drop.device) < share
-        return composition(batch.numbers) * (known & ~drop)[:, None]
+        counts = batch.counts if isinstance(batch, LatentBatch) else composition(batch.numbers)
+        return counts * (known & ~drop)[:, None]
 
     @torch.no_grad()
     def latents(self, batch: SystemBatch) -> Tensor:
         """Normalised latents, (B, N, L): the posterior's mean, since its noise only blurs the target."""
         return self.vae.encode(batch)
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Systems of one size: a row is a system.
+
+    Attributes:
+        latents: (B, N, L).
+    """
+
+    latents: Tensor
+
+    def each(self, of_B: Tensor) -> Tensor:
+        """What belongs to a system, for each row."""
+        return of_B
+
+    def mean(self, of_rows: Tensor) -> Tensor:
+        """(B,) means over the rows of a system."""
+        return of_rows
+
+    def end(self, systems: int) -> int:
+        """Rows of the first `systems` systems."""
+        return systems
+
+    def network(
+        self, dit: DiT, x: Tensor, t: Tensor, label: Tensor, guess: Tensor, counts: Tensor | None
+    ) -> Tensor:
+        """The raw prediction for the first systems."""
+        out: Tensor = dit(x, t, label, guess, counts)
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class _Packed:
+    """Packed systems of any sizes: a row is an atom. The same methods.
+
+    Attributes:
+        latents: (T, 1, L).
+    """
+
+    latents: Tensor
+    batch: LatentBatch
+
+    def each(self, of_B: Tensor) -> Tensor:
+        return of_B.index_select(0, self.batch.packing.system)
+
+    def mean(self, of_rows: Tensor) -> Tensor:
+        sums = torch.zeros_like(self.batch.sizes).index_add_(0, self.batch.packing.system, of_rows)
+        return sums / self.batch.sizes
+
+    def end(self, systems: int) -> int:
+        return int(self.batch.lengths[:systems].sum())
+
+    def network(
+        self, dit: DiT, x: Tensor, t: Tensor, label: Tensor, guess: Tensor, counts: Tensor | None
+    ) -> Tensor:
+        packing = self.batch.packing.first(len(t), len(x))
+        out: Tensor = dit(x[:, 0], t, label, guess[:, 0], counts, packing)
+        return out[:, None]

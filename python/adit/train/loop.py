@@ -20,18 +20,21 @@ from torch import Tensor, nn
 from adit.batch import SystemBatch, gather
 from adit.config import TrainConfig
 from adit.data.packed import PackedDataset
-from adit.data.resident import ResidentDataset
+from adit.data.resident import ResidentDataset, send
 from adit.data.sampler import TokenBudgetSampler
 from adit.errors import TrainingDivergedError
 from adit.models.layers import DiTBlock, TransformerBlock
-from adit.train.checkpoint import list_checkpoints, load_checkpoint, read_state, save_checkpoint
+from adit.train.latents import LatentBatch, LatentPool
+from adit.train.checkpoint import Saver, list_checkpoints, load_checkpoint, read_state
 from adit.train.meter import NO_END, Budget, Meter
 from adit.train.optim import EMA, make_optimizers, schedule
 
 Indices = np.ndarray[Any, np.dtype[np.int64]]
 
-Loss = Callable[[SystemBatch, torch.Generator], tuple[Tensor, dict[str, Tensor]]]
-"""A batch to the loss of each system (B,), with gradient, and further terms (B,) to log."""
+Batch = SystemBatch | LatentBatch
+
+Loss = Callable[[Any, torch.Generator], tuple[Tensor, dict[str, Tensor]]]
+"""A `Batch` to the loss of each system (B,), with gradient, and further terms (B,) to log."""
 
 Validate = Callable[[nn.Module], dict[str, float]]
 """The averaged model to figures; called with the EMA weights in place."""
@@ -51,6 +54,7 @@ class Trainer:
         validate: figures on held-out data, or None.
         device: where the model lives.
         budget: time for the whole run, which then sets the number of steps; a resumed run goes on spending.
+        pool: the training set's latents; a group is then a packed batch of systems of any sizes, of these.
     """
 
     model: nn.Module
@@ -62,6 +66,7 @@ class Trainer:
     validate: Validate | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     budget: Budget | None = None
+    pool: LatentPool | None = None
     _unchecked: list[tuple[int, list[Indices], list[Tensor], Tensor]] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -88,17 +93,18 @@ class Trainer:
         log = Log(self.folder, start)
         generator = torch.Generator(self.device)
         done = start
-        for step, groups in enumerate(islice(self.sampler(), start, None), start):
-            if budget is not None:
-                self.config = replace(self.config, steps=budget.steps(step))
-            if step >= self._last(stop_at):
-                break
-            self._step(step, groups, optimizers, generator)
-            ema.update(self.model, step)
-            done = step + 1
-            if budget is not None:
-                self.config = replace(self.config, steps=budget.steps(done))
-            self._report(done, stop_at, log, ema, optimizers)
+        with Saver() as saver:
+            for step, groups in enumerate(islice(self.sampler(), start, None), start):
+                if budget is not None:
+                    self.config = replace(self.config, steps=budget.steps(step))
+                if step >= self._last(stop_at):
+                    break
+                self._step(step, groups, optimizers, generator)
+                ema.update(self.model, step)
+                done = step + 1
+                if budget is not None:
+                    self.config = replace(self.config, steps=budget.steps(done))
+                self._report(done, stop_at, log, ema, optimizers, saver)
         log.close()
         return done
 
@@ -106,8 +112,9 @@ class Trainer:
         return self.config.steps if stop_at is None else min(self.config.steps, stop_at)
 
     def _report(
-        self, done: int, stop_at: int | None, log: Log, ema: EMA, optimizers: list[torch.optim.Optimizer]
-    ) -> None:
+        self, done: int, stop_at: int | None, log: Log, ema: EMA, optimizers: list[torch.optim.Optimizer],
+        saver: Saver,
+    ) -> None:  # fmt: skip
         """Log, checkpoint and validation, where they are due after `done` steps."""
         config, budget, last = self.config, self.budget, self._last(stop_at)
         if self.device.type == "cpu" or done % config.log_every == 0 or done == last:
@@ -118,7 +125,7 @@ class Trainer:
         if done % config.checkpoint_every == 0 or done == last:
             self._check()
             header = {**self.header, "steps": config.steps, "window": self.meter.state(), **spent}
-            save_checkpoint(self.folder, done, self.model, ema, optimizers, header)
+            saver.save(self.folder, done, self.model, ema, optimizers, header)
         if self.validate is None:
             return
         if budget is not None and budget.marks:
@@ -138,18 +145,19 @@ class Trainer:
             config.tokens_per_group,
             config.crystal_fraction,
             config.seed,
+            mixed=self.pool is not None,
         )
 
     @cached_property
-    def fetch(self) -> Callable[[Indices], SystemBatch]:
+    def fetch(self) -> Callable[[Indices, torch.Generator], Batch]:
         """Gives the batch of a group: in Rust for the CPU; from a copy of the data set that lives on a GPU."""
         data = self.data
+        if self.pool is not None:
+            return self.pool.batch
         if self.device.type == "cpu":
-            return lambda group: gather(data.offsets, group, data.numbers, data.positions, data.cells, data.periodic)
+            return lambda group, _: gather(data.offsets, group, data.numbers, data.positions, data.cells, data.periodic)
         resident = ResidentDataset.from_packed(data, self.device)
-        return lambda group: resident.batch(
-            torch.from_numpy(group).to(self.device, non_blocking=True), int(data.sizes[group[0]])
-        )
+        return lambda group, _: resident.batch(send(group, self.device), int(data.sizes[group[0]]))
 
     def _step(
         self,
@@ -167,10 +175,10 @@ class Trainer:
         total_atoms = sum(int(self.data.sizes[group].sum()) for group in groups)
         losses: list[Tensor] = []
         for group in groups:
-            batch = self.fetch(group)
+            batch = self.fetch(group, generator)
             with _stance(batch), torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
                 loss_B, terms = self.loss(batch, generator)
-            (loss_B.sum() * batch.n_atoms / total_atoms).backward()  # type: ignore[no-untyped-call]
+            ((loss_B * batch.sizes).sum() / total_atoms).backward()  # type: ignore[no-untyped-call]
             losses.append(loss_B.detach())
             self.meter.add_batch(losses[-1], terms, batch)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optim.gradient_clip)
@@ -202,10 +210,11 @@ class Trainer:
                 )
 
     def _blame(self, step: int, group: Indices, loss_B: Tensor) -> str:
-        bad = group[(~torch.isfinite(loss_B)).cpu().numpy()]
+        bad, sizes = group[(~torch.isfinite(loss_B)).cpu().numpy()], np.unique(self.data.sizes[group])
+        atoms = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
         return (
-            f"the loss of step {step} is not finite for {len(bad)} of {len(group)} systems of "
-            f"{self.data.sizes[group[0]]} atoms: {self._names(bad)}. Lower the learning rate, or look at these systems"
+            f"the loss of step {step} is not finite for {len(bad)} of {len(group)} systems of {atoms} atoms: "
+            f"{self._names(bad)}. Lower the learning rate, or look at these systems"
         )
 
     def _names(self, indices: Indices) -> str:
@@ -236,9 +245,9 @@ def compile_blocks(model: nn.Module) -> None:
             module.compile(dynamic=True)
 
 
-def _stance(batch: SystemBatch) -> AbstractContextManager[Any]:
+def _stance(batch: Batch) -> AbstractContextManager[Any]:
     """Lone systems and lone atoms run uncompiled: each would cost a compilation of its own."""
-    rare = batch.n_systems == 1 or batch.n_atoms == 1
+    rare = isinstance(batch, SystemBatch) and (batch.n_systems == 1 or batch.n_atoms == 1)
     return torch.compiler.set_stance("force_eager") if rare else nullcontext()
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from adit.batch import SystemBatch
+
+if TYPE_CHECKING:
+    from adit.train.latents import LatentBatch
 
 NO_END = 2**40
 """Steps of a run whose pace is not known yet."""
@@ -35,9 +39,9 @@ class Meter:
             return value.double()
         return torch.full((), value, dtype=torch.float64, device=self.device)
 
-    def add_batch(self, loss_B: Tensor, terms: Mapping[str, Tensor], batch: SystemBatch) -> None:
+    def add_batch(self, loss_B: Tensor, terms: Mapping[str, Tensor], batch: SystemBatch | LatentBatch) -> None:
         """The loss of all systems, and the terms of molecules and crystals apart; each atom weighs the same."""
-        weight_B = torch.full((batch.n_systems,), float(batch.n_atoms), device=self.device)
+        weight_B = batch.sizes
         self.add("loss", loss_B, weight_B)
         for name, value_B in terms.items():
             self.add(f"molecule/{name}", value_B.detach(), weight_B * ~batch.periodic)

@@ -21,6 +21,7 @@ from adit.models.dit import DiT
 from adit.models.vae import VAE
 from adit.train.checkpoint import list_checkpoints, load_tensors, read_state
 from adit.train.dit import DiTLoss
+from adit.train.latents import LatentPool
 from adit.train.loop import Loss, Trainer, compile_blocks
 from adit.train.meter import Budget
 from adit.train.reconstruct import find_vae, read_vae
@@ -106,17 +107,19 @@ def train_dit(
             f"recipe {recipe.name} wants {recipe.dit.latent_dim}"
         )
     vae.latent_mean[:], vae.latent_std[:] = latent_statistics(vae, train)
-    if recipe.dit_train.compile:
+    config, copies = recipe.dit_train, recipe.flow.latent_copies
+    if config.compile and not copies:
         compile_blocks(vae.encoder)
     torch.manual_seed(recipe.dit_train.seed)
     dit = DiT(recipe.dit).to(device)
     out = _run_folder(folder / "dit", resume)
 
     loss = DiTLoss(dit, vae, recipe.flow)
+    pool = LatentPool(vae, train, copies, config.seed, config.bf16) if copies else None
 
     def validate(_: torch.nn.Module) -> dict[str, float]:
         weights = bundle(recipe, vae, dit, train)
-        n = recipe.dit_train.validation_samples
+        n = config.validation_samples
         known = partial(known_smiles, train, out / "known_smiles.txt")
         held = {"loss": held_out_loss(loss, held_out, 5 * n, device)} if len(held_out) else {}
         return held | sample_figures(weights, n, train, known, device)
@@ -125,12 +128,13 @@ def train_dit(
         model=dit,
         loss=loss,
         data=train,
-        config=recipe.dit_train,
+        config=config,
         folder=out,
         header=_header("dit", recipe),
         validate=validate if can_validate() else None,
         device=device,
         budget=budget,
+        pool=pool,
     )
     trainer.run(resume, stop_at)
     return out
@@ -159,7 +163,7 @@ def speedrun(
             train_decoder(recipe, folder, vae, device, resume, budget=Budget(60 * minutes * decoder_share, clock))
         left -= _spent(decoder)
     train_dit(recipe, folder, folder, device, resume, budget=Budget(left, clock, marks))
-    export(folder, folder / "weights", recipe.name, {})
+    export(folder, folder / "weights", recipe.name, {}, device)
     return folder / "weights"
 
 
@@ -182,7 +186,9 @@ def can_validate() -> bool:
     return not missing
 
 
-def export(run: Path, out: Path, name: str, defaults: Mapping[str, SamplingDefaults]) -> Pretrained:
+def export(
+    run: Path, out: Path, name: str, defaults: Mapping[str, SamplingDefaults], device: torch.device | None = None
+) -> Pretrained:
     """Averaged weights of the last checkpoints under `run` to a weights folder `out`.
 
     Args:
@@ -190,14 +196,15 @@ def export(run: Path, out: Path, name: str, defaults: Mapping[str, SamplingDefau
         out: gets `model.safetensors` and `config.json`.
         name: of the weights.
         defaults: sampling settings to ship, for each kind of system; a kind left out gets those of `SamplingDefaults`.
+        device: where the latents' statistics are computed; a CPU if none is given.
     """
-    device = torch.device("cpu")
-    vae = load_vae(run, device)
+    vae = load_vae(run, device or torch.device("cpu"))
     checkpoint = _last(run / "dit")
     state = read_state(checkpoint)
     recipe = recipe_from_state(state)
     train = load_all(recipe.data).split("train")
     vae.latent_mean[:], vae.latent_std[:] = latent_statistics(vae, train)
+    vae.cpu()
     dit = DiT(recipe.dit)
     load_tensors(checkpoint / "ema.safetensors", dit)
     about = {

@@ -1,0 +1,80 @@
+"""`adit-gen` end to end at the published size DiT-S, files included: 10,000 systems, 50 evaluations, guidance.
+
+    python benches/gpu/sampler.py                                          # on a GPU
+    python benches/gpu/sampler.py --device cpu --n 8 --out /tmp/sampler.csv
+
+The weights are random: speed does not depend on them, but for the bonds of what cannot be a molecule. Each command runs
+twice, and the second counts: the first compiles the kernels. Results go to benches/results/gpu-sampler-CARD.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "kernels"), str(ROOT / "python")]
+
+import torch  # noqa: E402
+import triton  # noqa: E402
+from measure import Results, card_name  # noqa: E402
+
+from adit.config import DiTConfig, VAEConfig  # noqa: E402
+from adit.weights.store import GenerationModel, Pretrained, SamplingDefaults, save_pretrained  # noqa: E402
+
+FILES = {"molecule": "molecules.sdf", "crystal": "crystals.extxyz"}
+
+
+def random_weights(folder: Path) -> None:
+    """DiT-S and the published autoencoder, drawn at random, with the sizes of QM9 and MP-20."""
+    torch.manual_seed(0)
+    vae, dit = VAEConfig(), DiTConfig()
+    model = GenerationModel(vae, dit)
+    with torch.no_grad():
+        for parameter in model.dit.parameters():
+            parameter.add_(0.02 * torch.randn(parameter.shape))
+    shipped = json.loads((ROOT / "python" / "adit" / "weights" / "joint-tiny" / "config.json").read_text())
+    sizes = {kind: {int(n): int(c) for n, c in of.items()} for kind, of in shipped["atom_counts"].items()}
+    settings = {kind: SamplingDefaults(steps=50, solver="dpm++", cfg=2.0) for kind in sizes}
+    weights = Pretrained(name="random-s", model=model, defaults=settings, atom_counts=sizes, formulas={})
+    save_pretrained(folder, weights, vae, dit)
+
+
+def generate(weights: Path, system: str, n: int, device: str, out: Path) -> float:
+    """Seconds of the command, start of Python included."""
+    command = [sys.executable, "-c", "from adit.cli.gen import main; main()", "--weights", str(weights), "--system", system]
+    options = ["--n", str(n), "--device", device, "--out", str(out), "--overwrite", "--quiet"]
+    path = os.pathsep.join([str(ROOT / "python"), str(ROOT / "kernels")])
+    start = time.perf_counter()
+    subprocess.run([*command, *options], check=True, env={**os.environ, "PYTHONPATH": path})
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--n", type=int, default=10_000)
+    parser.add_argument("--out", type=Path, help="the CSV file")
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    name = card_name(device).replace(" ", "-")
+    path = options.out or ROOT / "benches" / "results" / f"gpu-sampler-{name}.csv"
+    results = Results(path, device, triton.__version__)
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / "weights"
+        random_weights(weights)
+        for system, file in FILES.items():
+            generate(weights, system, options.n, options.device, Path(folder) / file)
+            took = generate(weights, system, options.n, options.device, Path(folder) / file)
+            results.add("sampler", f"adit-gen, {options.n} {system}s", "DiT-S, 50 evaluations, cfg 2", took, "s")
+    print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main()
