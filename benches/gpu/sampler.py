@@ -1,7 +1,7 @@
 """`adit-gen` end to end at the published size DiT-S, files included: 10,000 systems, 50 evaluations, guidance.
 
     python benches/gpu/sampler.py                                          # on a GPU
-    python benches/gpu/sampler.py --device cpu --n 8 --out /tmp/sampler.csv
+    python benches/gpu/sampler.py --device cpu --n 8 --system molecule --out /tmp/sampler.csv
 
 The weights are random: speed does not depend on them, but for the bonds of what cannot be a molecule. Each command runs
 twice, and the second counts: the first compiles the kernels. Results go to benches/results/gpu-sampler-CARD.csv.
@@ -60,6 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--n", type=int, default=10_000)
+    parser.add_argument("--system", choices=FILES, nargs="+", default=list(FILES))
     parser.add_argument("--out", type=Path, help="the CSV file")
     options = parser.parse_args()
     device = torch.device(options.device)
@@ -69,9 +70,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "weights"
         random_weights(weights)
-        for system, file in FILES.items():
-            generate(weights, system, options.n, options.device, Path(folder) / file)
-            took = generate(weights, system, options.n, options.device, Path(folder) / file)
+        for system in options.system:
+            out = Path(folder) / FILES[system]
+            generate(weights, system, options.n, options.device, out)
+            took = generate(weights, system, options.n, options.device, out)
             results.add("sampler", f"adit-gen, {options.n} {system}s", "DiT-S, 50 evaluations, cfg 2", took, "s")
     print(f"wrote {path}")
 

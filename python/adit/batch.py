@@ -106,6 +106,17 @@ def wrap(fractional: Tensor) -> Tensor:
     return (fractional - fractional.floor()).remainder(1.0)
 
 
+def to_fractional(shift: Tensor, cells: Tensor) -> Tensor:
+    """Cartesian vectors (B, N, 3) in cells (B, 3, 3): fractional ones, by the reciprocal vectors b x c / V, ...
+
+    A general solver would be slower on a GPU, and cannot be captured in a CUDA graph.
+    """
+    a, b, c = cells.unbind(-2)
+    reciprocal = torch.stack([torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)], -1)
+    volume = (a * reciprocal[..., 0]).sum(-1)
+    return shift @ (reciprocal / volume[..., None, None])
+
+
 def lattice_parameters(cells: Tensor, n_atoms: int) -> Tensor:
     """Cells (B, 3, 3) to (B, 6): lengths a, b, c over N^(1/3) in Angstrom, angles alpha, beta, gamma in radians.
 

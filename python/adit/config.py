@@ -57,7 +57,7 @@ class OptimConfig:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class TrainConfig:
-    """What both stages share. `tokens_per_step` counts atoms."""
+    """What both stages share. `tokens_per_step` counts atoms; `cuda_graphs` counts on a GPU (`adit.train.graphs`)."""
 
     steps: int
     tokens_per_step: int = 4096
@@ -66,6 +66,7 @@ class TrainConfig:
     seed: int = 0
     bf16: bool = True
     compile: bool = True
+    cuda_graphs: bool = False
     log_every: int = 20
     checkpoint_every: int = 500
     validate_every: int = 1000

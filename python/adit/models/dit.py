@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from adit.config import DiTConfig
 from adit.models.layers import DiTBlock, FinalLayer, sinusoidal_embedding
 from adit.ops.adaln import adaln
+from adit.ops.attention import head_limit
 from adit.ops.block import dit_stack
 from adit.ops.dispatch import Impl, kernels
 from adit.ops.packing import Packing
@@ -148,8 +149,7 @@ class DiT(nn.Module):
     @property
     def limit(self) -> str | None:
         """Why the kernels cannot take this network; None if they can."""
-        size = self.config.width // self.config.heads
-        return None if size in (32, 64) else f"the kernels take heads of 32 and 64, not {size}"
+        return head_limit(self.config.width // self.config.heads)
 
     def _packed(self, x_TD: Tensor, modulations: Modulations, packing: Packing, rows_B: Tensor | None) -> Tensor:
         device, config = x_TD.device.type, self.config

@@ -11,8 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adit.ops.attention import attention
+from adit.ops.attention import attention, head_limit, packed_attention
 from adit.ops.block import BlockWeights
+from adit.ops.dispatch import kernels
+from adit.ops.packing import Packing
 
 
 def sinusoidal_embedding(values: Tensor, width: int, max_period: float = 10_000.0) -> Tensor:
@@ -42,6 +44,11 @@ class SelfAttention(nn.Module):
     def forward(self, x_BND: Tensor) -> Tensor:
         systems, atoms, width = x_BND.shape
         qkv = self.qkv(x_BND).view(systems, atoms, 3, self.heads, width // self.heads)
+        if qkv.device.type != "cpu" and kernels("auto", qkv, head_limit(width // self.heads)):
+            packing = Packing.uniform(systems, atoms, qkv.device)
+            mixed = packed_attention(qkv.flatten(0, 1), packing, qk_norm=self.qk_norm)
+            packed: Tensor = self.out(mixed.view(systems, atoms, width))
+            return packed
         q_BHNK, k_BHNK, v_BHNK = qkv.permute(2, 0, 3, 1, 4)
         if self.qk_norm:
             # sqrt(K) restores the scale that attention divides by

@@ -24,6 +24,11 @@ def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return torch.softmax(logits.float(), -1).to(value.dtype) @ value
 
 
+def head_limit(size: int) -> str | None:
+    """Why the kernels cannot take heads of this size; None if they can."""
+    return None if size in (32, 64) else f"the kernels take heads of 32 and 64, not {size}"
+
+
 def packed_attention(qkv_T3HK: Tensor, packing: Packing, *, qk_norm: bool = False, impl: Impl = "auto") -> Tensor:
     """Softmax attention within each of the packed systems: (T, H, K) in the type of `qkv`.
 
@@ -40,9 +45,7 @@ def packed_attention(qkv_T3HK: Tensor, packing: Packing, *, qk_norm: bool = Fals
     packing.check(qkv_T3HK, "qkv")
     if qkv_T3HK.ndim != 4 or qkv_T3HK.shape[1] != 3:
         raise InvalidInputError(f"`qkv` must have shape (T, 3, heads, head size); got {tuple(qkv_T3HK.shape)}")
-    size = qkv_T3HK.shape[-1]
-    limit = None if size in (32, 64) else f"the kernels take heads of 32 and 64, not {size}"
-    if module := kernels(impl, qkv_T3HK, limit):
+    if module := kernels(impl, qkv_T3HK, head_limit(qkv_T3HK.shape[-1])):
         out: Tensor = module.attention(qkv_T3HK, packing.offsets, packing.system, packing.max_length, qk_norm)
         return out
     return reference.attention(qkv_T3HK, packing, qk_norm)

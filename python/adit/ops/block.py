@@ -12,6 +12,7 @@ from torch import Tensor
 
 from adit.errors import InvalidInputError
 from adit.ops import reference
+from adit.ops.attention import head_limit
 from adit.ops.dispatch import Impl, kernels
 from adit.ops.packing import Packing
 
@@ -55,8 +56,7 @@ def dit_stack(
     width = x_TD.shape[1]
     if heads < 1 or width % heads:
         raise InvalidInputError(f"`heads` must divide the width {width}; got {heads}")
-    limit = None if width // heads in (32, 64) else f"the kernels take heads of 32 and 64, not {width // heads}"
-    if module := kernels(impl, x_TD, limit):
+    if module := kernels(impl, x_TD, head_limit(width // heads)):
         out: Tensor = module.dit_stack(
             x_TD, modulation_LR6D, [module.BlockWeights(*of) for of in weights], packing.offsets, packing.system,
             packing.max_length, heads, qk_norm, rows_S, fusion,

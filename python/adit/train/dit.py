@@ -43,18 +43,18 @@ class DiTLoss:
         x = interpolate(noise, data, rows.each(t))
         counts = self.told(batch, drop, generator) if self.dit.config.composition else None
 
-        def predict(guess: Tensor, systems: int) -> Tensor:
-            """The clean latents of the first `systems` systems; the order of a batch is random."""
-            end = rows.end(systems)
+        def predict(guess: Tensor, systems: int, end: int) -> Tensor:
+            """The clean latents of the first `systems` systems, which are `end` rows."""
             told = None if counts is None else counts[:systems]
             raw = rows.network(self.dit, x[:end], t[:systems], label[:systems], guess[:end], told)
             return to_data(raw, x[:end], rows.each(t)[:end])
 
         guess = torch.zeros_like(x)
-        if first := int(config.self_conditioning * count + 0.5):
+        first, end = rows.first(config.self_conditioning)  # the order of a batch is random
+        if first:
             with torch.no_grad():
-                guess = torch.cat([predict(guess, first), guess[rows.end(first) :]])
-        predicted = predict(guess, count)
+                guess = torch.cat([predict(guess, first, end), guess[end:]])
+        predicted = predict(guess, count, len(x))
         with torch.no_grad():
             error = rows.mean((predicted - data).square().mean((1, 2)))
         return rows.mean(flow_loss(predicted, data, rows.each(t), config.weight_cap)), {"error": error}
@@ -96,9 +96,10 @@ class _Group:
         """(B,) means over the rows of a system."""
         return of_rows
 
-    def end(self, systems: int) -> int:
-        """Rows of the first `systems` systems."""
-        return systems
+    def first(self, share: float) -> tuple[int, int]:
+        """The first systems, a share of all, and their rows."""
+        systems = int(share * len(self.latents) + 0.5)
+        return systems, systems
 
     def network(
         self, dit: DiT, x: Tensor, t: Tensor, label: Tensor, guess: Tensor, counts: Tensor | None
@@ -124,10 +125,10 @@ class _Packed:
 
     def mean(self, of_rows: Tensor) -> Tensor:
         sums = torch.zeros_like(self.batch.sizes).index_add_(0, self.batch.packing.system, of_rows)
-        return sums / self.batch.sizes
+        return sums / self.batch.packing.offsets.diff().clamp(min=1)
 
-    def end(self, systems: int) -> int:
-        return int(self.batch.lengths[:systems].sum())
+    def first(self, share: float) -> tuple[int, int]:
+        return self.batch.first
 
     def network(
         self, dit: DiT, x: Tensor, t: Tensor, label: Tensor, guess: Tensor, counts: Tensor | None

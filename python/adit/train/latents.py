@@ -6,7 +6,7 @@ host. Shape suffixes: B systems, T atoms of a batch, L latent dimensions, E elem
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from adit.data.augment import augment
 from adit.data.resident import ResidentDataset, send
+from adit.errors import InvalidInputError
 from adit.models.dit import ELEMENTS
 from adit.ops.packing import Packing
 
@@ -30,15 +31,17 @@ _CHUNK = 262_144
 
 @dataclass(frozen=True, slots=True)
 class LatentBatch:
-    """B packed systems.
+    """B packed systems in two parts, each with rows and atoms to spare, so that all batches of a run have one shape.
+
+    What is left of the atoms of a part belongs to further systems, whose sizes count as 0, or that are empty.
 
     Attributes:
         latents: (T, L) float32, normalised.
         counts: (B, E) int64, the number of atoms of each element.
         periodic: (B,) bool, True for crystals.
-        sizes: (B,) float32, atoms in each system.
+        sizes: (B,) float32, atoms in each system that counts, else 0.
         packing: where they lie.
-        lengths: (B,) atoms in each system, on the host.
+        first: systems and atoms of the first part.
     """
 
     latents: Tensor
@@ -46,11 +49,11 @@ class LatentBatch:
     periodic: Tensor
     sizes: Tensor
     packing: Packing
-    lengths: NDArray[np.int64] = field(repr=False)
+    first: tuple[int, int]
 
     @property
     def n_systems(self) -> int:
-        return len(self.lengths)
+        return len(self.sizes)
 
 
 class LatentPool:
@@ -60,19 +63,46 @@ class LatentPool:
         latents: (copies, atoms, L) float16, normalised: 0.03 % off, a hundredth of what the decoder takes as noise.
         counts: (systems, E) int16.
         periodic: (systems,) bool.
-        starts, sizes: (systems,) int64, the first atom and the number of atoms of each system.
+        starts: (systems,) int64, the first atom of each system.
+        lengths: (systems,) the number of atoms of each system, on the host.
+        tokens: atoms that the systems of a batch may have.
     """
 
-    def __init__(self, vae: VAE, data: PackedDataset, copies: int, seed: int, bf16: bool = False) -> None:
-        """Encodes `data` on the device of `vae`, in bfloat16 if the training does."""
+    def __init__(
+        self, vae: VAE, data: PackedDataset, copies: int, tokens: int, crystal_fraction: float, first: float, seed: int,
+        bf16: bool = False,
+    ) -> None:  # fmt: skip
+        """Encodes `data` on the device of `vae`, in bfloat16 if the training does.
+
+        Args:
+            vae: the frozen autoencoder.
+            data: the training set.
+            copies: how often each system is encoded.
+            tokens: atoms in a batch.
+            crystal_fraction: share of the systems of a batch that are crystals.
+            first: share of a batch that is its first part.
+            seed: of the orientations and shifts.
+            bf16: whether the products of the encoder are in bfloat16.
+        """
         device = vae.latent_mean.device
         self.lengths: NDArray[np.int64] = np.asarray(data.sizes, dtype=np.int64)
         self.device, self.max_length = device, int(self.lengths.max())
+        share = int(first * tokens)
+        self.parts = [share, tokens - share] if 0 < first < 1 else [tokens]
+        self.any_first = first > 0
+        self.tokens = tokens - 2 * self.max_length
+        means = [self.lengths[np.asarray(data.periodic) == kind].mean() for kind in np.unique(data.periodic)]
+        mean = means[0] if len(means) == 1 else (1 - crystal_fraction) * means[0] + crystal_fraction * means[1]
+        self.rows = [int(1.2 * part / mean) + 24 for part in self.parts]
+        if min(self.parts) < 2 * self.max_length:
+            raise InvalidInputError(
+                f"packed batches of systems of up to {self.max_length} atoms need 4 times as many atoms at least; got "
+                f"tokens_per_group={tokens}"
+            )
         resident = ResidentDataset.from_packed(data, device)
         self.periodic, self.starts = resident.periodic, resident.starts
-        self.sizes = torch.from_numpy(self.lengths).to(device)
-        system = torch.repeat_interleave(torch.arange(len(self.sizes), device=device), self.sizes)
-        places = torch.bincount(system * ELEMENTS + resident.numbers - 1, minlength=len(self.sizes) * ELEMENTS)
+        system = torch.from_numpy(np.repeat(np.arange(len(data)), self.lengths)).to(device)
+        places = torch.bincount(system * ELEMENTS + resident.numbers - 1, minlength=len(data) * ELEMENTS)
         self.counts = places.view(-1, ELEMENTS).to(torch.int16)
         shape = (copies, len(resident.numbers), vae.config.latent_dim)
         self.latents = torch.empty(shape, dtype=torch.float16, device=device)
@@ -91,16 +121,38 @@ class LatentPool:
                 self.latents[copy, atoms] = latents.half()
 
     def batch(self, indices: NDArray[np.int64], generator: torch.Generator) -> LatentBatch:
-        """The systems `indices` (B,), each in one of its copies at random; waits for nothing."""
-        lengths = self.lengths[indices]
-        tokens = int(lengths.sum())
-        chosen = send(indices, self.device)
-        sizes = self.sizes[chosen]
-        packing = Packing.on_device(sizes, tokens, self.max_length)
-        copy = torch.randint(len(self.latents), sizes.shape, generator=generator, device=self.device)
+        """The systems `indices` of at most `self.tokens` atoms, each in one of its copies at random.
+
+        Waits for nothing.
+        """
+        chosen, lengths, sizes = self._layout(indices)
+        tokens = sum(self.parts)
+        packing = Packing.on_device(lengths, tokens, self.max_length)
+        copy = torch.randint(len(self.latents), chosen.shape, generator=generator, device=self.device)
         atom = self.starts[chosen].index_select(0, packing.system) + packing.index
-        latents = self.latents[copy.index_select(0, packing.system), atom].float()
-        return LatentBatch(latents, self.counts[chosen].long(), self.periodic[chosen], sizes.float(), packing, lengths)
+        latents = self.latents[copy.index_select(0, packing.system), atom.clamp(max=self.latents.shape[1] - 1)]
+        first = (self.rows[0], self.parts[0]) if self.any_first else (0, 0)
+        return LatentBatch(
+            latents.float(), self.counts[chosen].long(), self.periodic[chosen], sizes.float(), packing, first
+        )
+
+    def _layout(self, indices: NDArray[np.int64]) -> Tensor:
+        """(3, B) int64: the system of each row, its atoms, and the atoms that count."""
+        table = np.zeros((3, sum(self.rows)), dtype=np.int64)
+        begin = 0
+        for atoms, rows in zip(self.parts, self.rows, strict=True):
+            ends = np.cumsum(self.lengths[indices])
+            count = int(np.searchsorted(ends, atoms, "right"))
+            taken, indices = indices[:count], indices[count:]
+            left = atoms - int(ends[count - 1] if count else 0)
+            spare = [self.max_length] * (left // self.max_length) + [left % self.max_length]
+            if count + len(spare) > rows:
+                raise InvalidInputError(f"{count} systems do not fit {rows} rows; raise tokens_per_group")
+            table[0, begin : begin + count] = taken
+            table[1:, begin : begin + count] = self.lengths[taken]
+            table[1, begin + count : begin + count + len(spare)] = spare
+            begin += rows
+        return send(table, self.device)
 
 
 def _chunks(indices: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:

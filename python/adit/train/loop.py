@@ -24,14 +24,13 @@ from adit.data.resident import ResidentDataset, send
 from adit.data.sampler import TokenBudgetSampler
 from adit.errors import TrainingDivergedError
 from adit.models.layers import DiTBlock, TransformerBlock
-from adit.train.latents import LatentBatch, LatentPool
+from adit.train.graphs import Batch, Graphs
+from adit.train.latents import LatentPool
 from adit.train.checkpoint import Saver, list_checkpoints, load_checkpoint, read_state
 from adit.train.meter import NO_END, Budget, Meter
 from adit.train.optim import EMA, make_optimizers, schedule
 
 Indices = np.ndarray[Any, np.dtype[np.int64]]
-
-Batch = SystemBatch | LatentBatch
 
 Loss = Callable[[Any, torch.Generator], tuple[Tensor, dict[str, Tensor]]]
 """A `Batch` to the loss of each system (B,), with gradient, and further terms (B,) to log."""
@@ -71,6 +70,9 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.meter = Meter(self.device, {})
+        self.graphs: Graphs | None = None
+        if self.config.cuda_graphs and self.device.type != "cuda":
+            self.config = replace(self.config, cuda_graphs=False)
 
     def run(self, resume: bool = False, stop_at: int | None = None) -> int:
         """Trains to the last step (or to `stop_at`) and returns the step reached.
@@ -138,11 +140,14 @@ class Trainer:
     def sampler(self) -> TokenBudgetSampler:
         """The systems of each step, from step 0."""
         config = self.config
+        step, group = config.tokens_per_step, config.tokens_per_group
+        if self.pool is not None:  # whose groups are nearly full
+            step, group = max(1, round(step / group)) * (self.pool.tokens - self.pool.max_length), self.pool.tokens
         return TokenBudgetSampler(
             self.data.sizes,
             np.asarray(self.data.periodic),
-            config.tokens_per_step,
-            config.tokens_per_group,
+            step,
+            group,
             config.crystal_fraction,
             config.seed,
             mixed=self.pool is not None,
@@ -167,19 +172,18 @@ class Trainer:
         generator: torch.Generator,
     ) -> None:
         """One update from the gradients of all groups, each atom weighing the same. Waits for no GPU."""
-        factor = schedule(step, self.config.steps, self.config.optim)
+        rate = schedule(step, self.config.steps, self.config.optim)
         for optimizer in optimizers:
             for param_group in optimizer.param_groups:
-                param_group["lr"] = factor * param_group["peak_lr"]
+                param_group["lr"] = rate * param_group["peak_lr"]
         generator.manual_seed(self.config.seed * 1_000_003 + step)
         total_atoms = sum(int(self.data.sizes[group].sum()) for group in groups)
+        factor = torch.full((), 1 / total_atoms, device=self.device)
         losses: list[Tensor] = []
         for group in groups:
             batch = self.fetch(group, generator)
-            with _stance(batch), torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
-                loss_B, terms = self.loss(batch, generator)
-            ((loss_B * batch.sizes).sum() / total_atoms).backward()  # type: ignore[no-untyped-call]
-            losses.append(loss_B.detach())
+            loss_B, terms = self.gradients(batch, generator, factor)
+            losses.append(loss_B.clone())
             self.meter.add_batch(losses[-1], terms, batch)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optim.gradient_clip)
         self._unchecked.append((step, groups, losses, norm.detach()))
@@ -187,10 +191,24 @@ class Trainer:
             self._check()  # before the update, which would spread a NaN
         for optimizer in optimizers:
             optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=not self.config.cuda_graphs)
         self.meter.add("gradient", norm.detach())
         self.meter.add("atoms", total_atoms)
-        self.meter.add("lr", factor)
+        self.meter.add("lr", rate)
+
+    def gradients(self, batch: Batch, generator: torch.Generator, factor: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Adds a batch's gradients, times `factor`, to the parameters'; gives the loss of each system and its terms."""
+        if not self.config.cuda_graphs:
+            return self._gradients(batch, generator, factor)
+        if self.graphs is None:
+            self.graphs = Graphs(self._gradients, self.model, generator)
+        return self.graphs(batch, factor)
+
+    def _gradients(self, batch: Batch, generator: torch.Generator, factor: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        with _stance(batch), torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
+            loss_B, terms = self.loss(batch, generator)
+        ((loss_B * batch.sizes).sum() * factor).backward()  # type: ignore[no-untyped-call]
+        return loss_B.detach(), {name: value.detach() for name, value in terms.items()}
 
     def _check(self) -> None:
         """Looks at the losses and gradients of the steps since it last did.
@@ -210,7 +228,9 @@ class Trainer:
                 )
 
     def _blame(self, step: int, group: Indices, loss_B: Tensor) -> str:
-        bad, sizes = group[(~torch.isfinite(loss_B)).cpu().numpy()], np.unique(self.data.sizes[group])
+        # a packed batch has rows of other things
+        bad = group[(~torch.isfinite(loss_B)).cpu().numpy()] if self.pool is None else group
+        sizes = np.unique(self.data.sizes[group])
         atoms = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
         return (
             f"the loss of step {step} is not finite for {len(bad)} of {len(group)} systems of {atoms} atoms: "

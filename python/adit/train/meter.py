@@ -24,37 +24,40 @@ class Meter:
 
     def __init__(self, device: torch.device, state: Mapping[str, tuple[float, float]]) -> None:
         """`state` is what an interrupted run had not read yet, as `state()` gave it."""
-        self.device = device
-        self.sums = {name: torch.tensor(pair, dtype=torch.float64, device=device) for name, pair in state.items()}
+        self.device, self.earlier = device, dict(state)
+        self.sums: dict[tuple[str, ...], Tensor] = {}
 
-    def add(self, name: str, value: Tensor | float, weight: Tensor | float = 1.0) -> None:
-        """Scalars, or tensors (B,) of which those with weight 0 do not count."""
-        value_B, weight_B = self._double(value), self._double(weight)
-        weighted = torch.where(weight_B > 0, value_B * weight_B, 0.0)
-        pair = torch.stack([weighted.sum(), weight_B.sum()])
-        self.sums[name] = self.sums[name] + pair if name in self.sums else pair
-
-    def _double(self, value: Tensor | float) -> Tensor:
-        if isinstance(value, Tensor):
-            return value.double()
-        return torch.full((), value, dtype=torch.float64, device=self.device)
+    def add(self, name: str, value: Tensor | float) -> None:
+        """A scalar."""
+        one = torch.ones((), dtype=torch.float64, device=self.device)
+        self._add((name,), torch.stack([one * value, one])[None])
 
     def add_batch(self, loss_B: Tensor, terms: Mapping[str, Tensor], batch: SystemBatch | LatentBatch) -> None:
         """The loss of all systems, and the terms of molecules and crystals apart; each atom weighs the same."""
-        weight_B = batch.sizes
-        self.add("loss", loss_B, weight_B)
-        for name, value_B in terms.items():
-            self.add(f"molecule/{name}", value_B.detach(), weight_B * ~batch.periodic)
-            self.add(f"crystal/{name}", value_B.detach(), weight_B * batch.periodic)
+        names = ("loss", *(f"{kind}/{name}" for kind in ("molecule", "crystal") for name in terms))
+        values_KB = torch.stack([loss_B, *terms.values(), *terms.values()]).detach().double()
+        size_B = batch.sizes.double()
+        kinds = [size_B, *[size_B * ~batch.periodic] * len(terms), *[size_B * batch.periodic] * len(terms)]
+        weight_KB = torch.stack(kinds)
+        weighted_KB = torch.where(weight_KB > 0, values_KB * weight_KB, 0.0)
+        self._add(names, torch.stack([weighted_KB.sum(1), weight_KB.sum(1)], 1))
+
+    def _add(self, names: tuple[str, ...], pairs_K2: Tensor) -> None:
+        self.sums[names] = self.sums[names] + pairs_K2 if names in self.sums else pairs_K2
 
     def state(self) -> dict[str, tuple[float, float]]:
         """For a checkpoint, as JSON."""
-        return {name: (pair[0].item(), pair[1].item()) for name, pair in self.sums.items()}
+        out = dict(self.earlier)
+        for names, pairs_K2 in self.sums.items():
+            for name, (total, weight) in zip(names, pairs_K2.tolist(), strict=True):
+                before = out.get(name, (0.0, 0.0))
+                out[name] = (before[0] + total, before[1] + weight)
+        return out
 
     def read(self) -> dict[str, float]:
         """The means by name, of what was added at all; starts anew."""
         means = {name: total / weight for name, (total, weight) in sorted(self.state().items()) if weight > 0}
-        self.sums = {}
+        self.sums, self.earlier = {}, {}
         return means
 
 

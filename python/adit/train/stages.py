@@ -115,7 +115,12 @@ def train_dit(
     out = _run_folder(folder / "dit", resume)
 
     loss = DiTLoss(dit, vae, recipe.flow)
-    pool = LatentPool(vae, train, copies, config.seed, config.bf16) if copies else None
+    pool = None
+    if copies:
+        share = recipe.flow.self_conditioning
+        pool = LatentPool(
+            vae, train, copies, config.tokens_per_group, config.crystal_fraction, share, config.seed, config.bf16
+        )
 
     def validate(_: torch.nn.Module) -> dict[str, float]:
         weights = bundle(recipe, vae, dit, train)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from adit.batch import SystemBatch, wrap
+from adit.batch import SystemBatch, to_fractional, wrap
 from adit.config import VAELossConfig
 from adit.data.augment import augment
 from adit.models.losses import kl_divergence, reconstruction_terms, total_loss
@@ -92,8 +92,8 @@ def corrupt(batch: SystemBatch, config: VAELossConfig, generator: torch.Generato
     jittered = (draw >= config.mask_fraction) & (draw < config.mask_fraction + config.jitter_fraction)
     shift = config.jitter * _normal(batch.cartesian, generator) * jittered[..., None]
     crystal = batch.periodic[:, None, None]
-    # solve_ex: without the check for singular cells, for which a GPU would be waited for
-    moved = batch.fractional + torch.linalg.solve_ex(batch.cells, shift, left=False)[0]
+    with torch.autocast(shift.device.type, enabled=False):
+        moved = batch.fractional + to_fractional(shift, batch.cells)
     return replace(
         batch,
         numbers=torch.where(masked, MASKED, batch.numbers),
