@@ -1,7 +1,7 @@
 """Softmax attention among the tokens of each system, over packed tokens.
 
 Short systems: a program holds several whole systems of one head and never loops. Which ones follows from the offsets
-alone: tile i owns the systems that start at tokens [i STEP, (i + 1) STEP), and STEP + max_length - 1 <= BLOCK, so that
+alone: tile i owns the systems that start at tokens [i step, (i + 1) step), and step + max_length - 1 <= BLOCK, so that
 they fit. No schedule is built on the host, and padding costs arithmetic but no memory traffic.
 Long systems: tiles of queries against the keys of their systems with a running softmax (Dao 2023, arXiv 2307.08691).
 
@@ -74,14 +74,14 @@ def _store_head(qkv, value, t, mask, part, head, HEADS: tl.constexpr, K: tl.cons
     tl.store(qkv + at, value.to(qkv.dtype.element_ty), mask=mask[:, None])
 
 
-@triton.jit(do_not_specialize=["tokens"])
+@triton.jit(do_not_specialize=["tokens", "step"])
 def _short_forward(
     qkv, out, lse, offsets, system, tokens, scale,
-    HEADS: tl.constexpr, K: tl.constexpr, QK_NORM: tl.constexpr, BLOCK: tl.constexpr, STEP: tl.constexpr,
+    HEADS: tl.constexpr, K: tl.constexpr, QK_NORM: tl.constexpr, BLOCK: tl.constexpr, step,
 ):  # fmt: skip
     tile, head = tl.program_id(0) // HEADS, tl.program_id(0) % HEADS
-    begin = first_system_token(offsets, system, tokens, tile * STEP)
-    end = first_system_token(offsets, system, tokens, tile * STEP + STEP)
+    begin = first_system_token(offsets, system, tokens, tile * step)
+    end = first_system_token(offsets, system, tokens, tile * step + step)
     if begin < end:
         t = begin + tl.arange(0, BLOCK)
         mask = t < end
@@ -97,14 +97,14 @@ def _short_forward(
         tl.store(lse + head.to(tl.int64) * tokens + t, norm, mask=mask)
 
 
-@triton.jit(do_not_specialize=["tokens"])
+@triton.jit(do_not_specialize=["tokens", "step"])
 def _short_backward(
     grad_out, qkv, lse, grad_qkv, offsets, system, tokens, scale, grad_scale,
-    HEADS: tl.constexpr, K: tl.constexpr, QK_NORM: tl.constexpr, BLOCK: tl.constexpr, STEP: tl.constexpr,
+    HEADS: tl.constexpr, K: tl.constexpr, QK_NORM: tl.constexpr, BLOCK: tl.constexpr, step,
 ):  # fmt: skip
     tile, head = tl.program_id(0) // HEADS, tl.program_id(0) % HEADS
-    begin = first_system_token(offsets, system, tokens, tile * STEP)
-    end = first_system_token(offsets, system, tokens, tile * STEP + STEP)
+    begin = first_system_token(offsets, system, tokens, tile * step)
+    end = first_system_token(offsets, system, tokens, tile * step + step)
     if begin < end:
         t = begin + tl.arange(0, BLOCK)
         mask = t < end
@@ -263,7 +263,7 @@ def attention_op(qkv: Tensor, offsets: Tensor, system: Tensor, max_length: int, 
             K=size,
             QK_NORM=qk_norm,
             BLOCK=short.block,
-            STEP=step,
+            step=step,
             num_warps=_warps(short.warps, qkv),
         )
     else:
@@ -295,7 +295,7 @@ def attention_backward_op(
         step = short.step(max_length)
         _short_backward[(triton.cdiv(tokens, step) * heads,)](
             grad_out, qkv, lse, grad_qkv, offsets, system, tokens, *scales,
-            HEADS=heads, K=size, QK_NORM=qk_norm, BLOCK=short.block, STEP=step, num_warps=_warps(short.warps, qkv),
+            HEADS=heads, K=size, QK_NORM=qk_norm, BLOCK=short.block, step=step, num_warps=_warps(short.warps, qkv),
         )  # fmt: skip
         return grad_qkv
     long, delta = table().long, torch.empty_like(lse)

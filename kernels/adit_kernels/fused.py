@@ -171,15 +171,15 @@ def _linear_gate(
     _gated_store(out, x, y, bias, gate, t, row, mask, gate_stride, width, d)
 
 
-@triton.jit(do_not_specialize=["tokens"])
+@triton.jit(do_not_specialize=["tokens", "step"])
 def _adaln_attention(
     x, scale, shift, weight, bias, out, offsets, system, rows, tokens, scale_stride, shift_stride, logit_scale,
     HEADS: tl.constexpr, K: tl.constexpr, QK_NORM: tl.constexpr, HAS_ROWS: tl.constexpr, EPS: tl.constexpr,
-    D0: tl.constexpr, D1: tl.constexpr, BLOCK: tl.constexpr, STEP: tl.constexpr, INNER: tl.constexpr,
+    D0: tl.constexpr, D1: tl.constexpr, BLOCK: tl.constexpr, step, INNER: tl.constexpr,
 ):  # fmt: skip
     tile, head = tl.program_id(0) // HEADS, tl.program_id(0) % HEADS
-    begin = first_system_token(offsets, system, tokens, tile * STEP)
-    end = first_system_token(offsets, system, tokens, tile * STEP + STEP)
+    begin = first_system_token(offsets, system, tokens, tile * step)
+    end = first_system_token(offsets, system, tokens, tile * step + step)
     if begin < end:
         t = begin + tl.arange(0, BLOCK)
         mask = t < end
@@ -194,18 +194,18 @@ def _adaln_attention(
         tl.store(out + at, o.to(out.dtype.element_ty), mask=mask[:, None])
 
 
-@triton.jit(do_not_specialize=["tokens"])
+@triton.jit(do_not_specialize=["tokens", "step"])
 def _attention_half(
     x, scale, shift, gate, qkv_weight, qkv_bias, out_weight, out_bias, out, offsets, system, rows, tokens,
     scale_stride, shift_stride, gate_stride, logit_scale,
     HEADS: tl.constexpr, K: tl.constexpr, QK_NORM: tl.constexpr, HAS_ROWS: tl.constexpr, EPS: tl.constexpr,
-    D0: tl.constexpr, D1: tl.constexpr, E1: tl.constexpr, BLOCK: tl.constexpr, STEP: tl.constexpr,
+    D0: tl.constexpr, D1: tl.constexpr, E1: tl.constexpr, BLOCK: tl.constexpr, step,
     INNER: tl.constexpr,
 ):  # fmt: skip
     """E1 is D1, or 16 where that is 0: the second accumulator then idles."""
     tile = tl.program_id(0)
-    begin = first_system_token(offsets, system, tokens, tile * STEP)
-    end = first_system_token(offsets, system, tokens, tile * STEP + STEP)
+    begin = first_system_token(offsets, system, tokens, tile * step)
+    end = first_system_token(offsets, system, tokens, tile * step + step)
     if begin < end:
         t = begin + tl.arange(0, BLOCK)
         mask = t < end
@@ -311,7 +311,7 @@ def adaln_attention(
         _adaln_attention[(triton.cdiv(tokens, step) * heads,)](
             x, scale, shift, weight, bias, out, offsets, system, rows, tokens, scale.stride(0), shift.stride(0),
             logit_scales(width // heads, qk_norm)[0], HEADS=heads, K=width // heads, QK_NORM=qk_norm,
-            HAS_ROWS=rows is not None, EPS=EPSILON, D0=d0, D1=d1, BLOCK=config.block, STEP=step, INNER=config.inner,
+            HAS_ROWS=rows is not None, EPS=EPSILON, D0=d0, D1=d1, BLOCK=config.block, step=step, INNER=config.inner,
             num_warps=config.warps, num_stages=config.stages,
         )  # fmt: skip
     return out
@@ -331,7 +331,7 @@ def attention_half(
             x, scale, shift, gate, qkv_weight, qkv_bias, out_weight, out_bias, out, offsets, system, rows, tokens,
             scale.stride(0), shift.stride(0), gate.stride(0), logit_scales(width // heads, qk_norm)[0], HEADS=heads,
             K=width // heads, QK_NORM=qk_norm, HAS_ROWS=rows is not None, EPS=EPSILON, D0=d0, D1=d1,
-            E1=max(d1, 16), BLOCK=config.block, STEP=step, INNER=config.inner, num_warps=config.warps,
+            E1=max(d1, 16), BLOCK=config.block, step=step, INNER=config.inner, num_warps=config.warps,
             num_stages=config.stages,
         )  # fmt: skip
     return out

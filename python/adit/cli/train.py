@@ -18,6 +18,7 @@ from adit.recipes import RECIPES, get_recipe
 if TYPE_CHECKING:
     import torch
 
+    from adit.train.meter import Budget
     from adit.weights.store import SamplingDefaults
 
 app = typer.Typer(
@@ -40,6 +41,9 @@ StepsOption = Annotated[int | None, typer.Option(min=1, help="length of the sche
 StopOption = Annotated[int | None, typer.Option(min=1, help="stop at this step and leave the rest to --resume")]
 TokensOption = Annotated[int | None, typer.Option(min=1, help="atoms in a step")]
 SeedOption = Annotated[int | None, typer.Option(min=0, help="seed of everything random")]
+MinutesOption = Annotated[
+    float | None, typer.Option(min=0.05, help="length of the schedule by the clock, in place of steps")
+]
 CompileOption = Annotated[bool | None, typer.Option("--compile/--no-compile", help="torch.compile the blocks")]
 Bf16Option = Annotated[bool | None, typer.Option("--bf16/--no-bf16", help="bfloat16 matrix products")]
 
@@ -53,17 +57,21 @@ def vae(
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     steps: StepsOption = None,
+    minutes: MinutesOption = None,
     stop_at: StopOption = None,
     tokens: TokensOption = None,
     seed: SeedOption = None,
-    compile: CompileOption = None,
+    compile: MinutesOption = Annotated[
+    float | None, typer.Option(min=0.05, help="length of the schedule by the clock, in place of steps")
+]
+CompileOption = None,
     bf16: Bf16Option = None,
 ) -> None:
     """Stage 1: the autoencoder. Writes OUT/vae."""
     chosen = _recipe(recipe, data, "vae", steps, tokens, seed, compile, bf16)
     from adit.train.stages import train_vae
 
-    folder = train_vae(chosen, out or Path("runs") / chosen.name, _device(device, threads), resume, stop_at)
+    folder = train_vae(chosen, out or Path("runs") / chosen.name, _device(device, threads), resume, stop_at, _budget(minutes))
     typer.echo(f"autoencoder in {folder}; next: adit-train dit --recipe {recipe}")
 
 
@@ -77,10 +85,14 @@ def decoder(
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     steps: StepsOption = None,
+    minutes: MinutesOption = None,
     stop_at: StopOption = None,
     tokens: TokensOption = None,
     seed: SeedOption = None,
-    compile: CompileOption = None,
+    compile: MinutesOption = Annotated[
+    float | None, typer.Option(min=0.05, help="length of the schedule by the clock, in place of steps")
+]
+CompileOption = None,
     bf16: Bf16Option = None,
 ) -> None:
     """The decoder of OUT/vae alone, before or after stage 2: its latents stay. Writes OUT/decoder."""
@@ -88,7 +100,8 @@ def decoder(
     from adit.train.stages import train_decoder
 
     folder = out or Path("runs") / chosen.name
-    done = train_decoder(chosen, folder, vae or folder / "vae", _device(device, threads), resume, stop_at)
+    source = vae or folder / "vae"
+    done = train_decoder(chosen, folder, source, _device(device, threads), resume, stop_at, _budget(minutes))
     typer.echo(f"autoencoder with this decoder in {done}; `adit-train export {folder}` takes it")
 
 
@@ -102,10 +115,14 @@ def dit(
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     steps: StepsOption = None,
+    minutes: MinutesOption = None,
     stop_at: StopOption = None,
     tokens: TokensOption = None,
     seed: SeedOption = None,
-    compile: CompileOption = None,
+    compile: MinutesOption = Annotated[
+    float | None, typer.Option(min=0.05, help="length of the schedule by the clock, in place of steps")
+]
+CompileOption = None,
     bf16: Bf16Option = None,
 ) -> None:
     """Stage 2: the Diffusion Transformer on the latents of OUT/vae. Writes OUT/dit."""
@@ -113,7 +130,8 @@ def dit(
     from adit.train.stages import train_dit
 
     folder = out or Path("runs") / chosen.name
-    done = train_dit(chosen, folder, vae or folder, _device(device, threads), resume, stop_at)
+    on = _device(device, threads)
+    done = train_dit(chosen, folder, vae or folder, on, resume, stop_at, _budget(minutes), start)
     typer.echo(f"Diffusion Transformer in {done}; next: adit-train export {folder}")
 
 
@@ -129,7 +147,10 @@ def speedrun(
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     seed: SeedOption = None,
-    compile: CompileOption = None,
+    compile: MinutesOption = Annotated[
+    float | None, typer.Option(min=0.05, help="length of the schedule by the clock, in place of steps")
+]
+CompileOption = None,
     cpu_time: Annotated[
         bool, typer.Option("--cpu-time", help="minutes of this process's CPU time: for a machine that others use too")
     ] = False,
@@ -211,6 +232,12 @@ def _sampling(text: str) -> tuple[str, SamplingDefaults]:
         )
     steps, cfg, formula = int(match[3]), float(match[4]), match[5] or "any"
     return match[1], SamplingDefaults(solver=match[2], steps=steps, cfg=cfg, formula=formula)
+
+
+def _budget(minutes: float | None) -> Budget | None:
+    from adit.train.meter import Budget
+
+    return None if minutes is None else Budget(60 * minutes)
 
 
 def _device(name: str, threads: int | None) -> torch.device:

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from adit.config import Recipe
 from adit.errors import InvalidInputError
 from adit.recipes.drugs import drugs_demo
-from adit.recipes.joint import joint_base, joint_gpu, joint_large, joint_small, joint_test, joint_tiny
+from adit.recipes.joint import joint_base, joint_gpu, joint_large, joint_small, joint_test, joint_tiny, joint_tiny_gpu
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "joint-tiny": joint_tiny,
+    "joint-tiny-gpu": joint_tiny_gpu,
     "joint-gpu": joint_gpu,
     "joint-s": joint_small,
     "joint-b": joint_base,

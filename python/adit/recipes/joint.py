@@ -49,6 +49,18 @@ def joint_tiny() -> Recipe:
 
 def joint_gpu() -> Recipe:
     """The largest model that fits the wheel in half precision, for `adit-train speedrun` on one GPU."""
+    tiny = joint_tiny_gpu()
+    return replace(
+        tiny,
+        name="joint-gpu",
+        vae=replace(tiny.vae, width=320, heads=10, encoder_layers=4),
+        dit=replace(tiny.dit, width=320, heads=10, layers=10),
+        flow=replace(tiny.flow, crystal_composition=0.3),
+    )
+
+
+def joint_tiny_gpu() -> Recipe:
+    """The networks of joint-tiny with the batches of a GPU: for all stages, or to train the weights in the wheel on."""
     tiny = joint_tiny()
 
     def large(train: TrainConfig, tokens_per_step: int, groups: int, **optim: float) -> TrainConfig:
@@ -65,13 +77,13 @@ def joint_gpu() -> Recipe:
 
     return replace(
         tiny,
-        name="joint-gpu",
-        vae=replace(tiny.vae, width=320, heads=10, encoder_layers=4),
+        name="joint-tiny-gpu",
         vae_train=large(tiny.vae_train, 24_576, 2, ema_decay=0.999),
         decoder_train=large(tiny.decoder_train, 24_576, 2, ema_decay=0.999),
-        dit=replace(tiny.dit, width=320, heads=10, layers=10),
-        flow=replace(tiny.flow, crystal_composition=0.3, latent_copies=32),
-        dit_train=large(tiny.dit_train, 65_536, 1, ema_decay=0.9995, decay_fraction=0.4),
+        flow=replace(tiny.flow, latent_copies=32),
+        dit_train=replace(
+            large(tiny.dit_train, 49_152, 1, ema_decay=0.9995, decay_fraction=0.5), crystal_fraction=0.25
+        ),
     )
 
 

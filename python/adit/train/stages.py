@@ -35,7 +35,7 @@ from adit.train.validate import (
     sample_figures,
     told_formulas,
 )
-from adit.weights.store import GenerationModel, Pretrained, SamplingDefaults, save_pretrained
+from adit.weights.store import GenerationModel, Pretrained, SamplingDefaults, load_pretrained, save_pretrained
 
 STAGES = ("vae", "decoder", "dit")
 """Folders of a run."""
@@ -95,9 +95,12 @@ def _train_autoencoder(
 
 def train_dit(
     recipe: Recipe, folder: Path, vae_folder: Path, device: torch.device, resume: bool = False,
-    stop_at: int | None = None, budget: Budget | None = None,
+    stop_at: int | None = None, budget: Budget | None = None, start: str | Path | None = None,
 ) -> Path:  # fmt: skip
-    """Stage 2, on the averaged autoencoder that `find_vae` finds in `vae_folder`. Returns `folder/dit`."""
+    """Stage 2, on the averaged autoencoder that `find_vae` finds in `vae_folder`. Returns `folder/dit`.
+
+    `start` names weights for generation, of the same latent space, whose network is trained on.
+    """
     data = load_all(recipe.data)
     train, held_out = data.split("train"), data.split("val")
     vae = load_vae(vae_folder, device)
@@ -112,6 +115,11 @@ def train_dit(
         compile_blocks(vae.encoder)
     torch.manual_seed(recipe.dit_train.seed)
     dit = DiT(recipe.dit).to(device)
+    if start is not None:
+        try:
+            dit.load_state_dict(load_pretrained(start).model.dit.state_dict())
+        except RuntimeError as error:
+            raise CheckpointError(f"the network of {start} does not fit recipe {recipe.name}: {error}") from error
     out = _run_folder(folder / "dit", resume)
 
     loss = DiTLoss(dit, vae, recipe.flow)
