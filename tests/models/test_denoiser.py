@@ -168,3 +168,22 @@ def test_the_kernels_sample_and_train_as_plain_torch() -> None:
         [sys.executable, "-c", INTERPRETED], capture_output=True, text=True, env=environment, timeout=300
     )
     assert done.stdout == "same\n", done.stderr[-2000:]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("labels", [(CRYSTAL,), LABELS])
+def test_a_captured_graph_keeps_what_it_reads(labels: tuple[int, ...]) -> None:
+    """Memory that nothing but the graph refers to must not be given to others: samples of it were garbage."""
+    dit = network().cuda()
+    with torch.inference_mode():
+        schedule = Denoiser(dit).schedule(TIMES, labels)
+        lengths = [18, 29, 5, 9] * 50
+        counts = composition(torch.randint(1, 10, (200, 5), device="cuda"))
+        plain = schedule.packed(Packing.from_lengths(lengths, "cuda"), counts)
+        graph = schedule.packed(Packing.from_lengths(lengths, "cuda"), counts, graph=True)
+        for time in TIMES:
+            churn = [torch.full((n,), 2**30, dtype=torch.int32, device="cuda") for n in (201, 401, 3050, 6100) * 20]
+            del churn
+            x, guess = torch.randn(2, 1, sum(lengths), 4, device="cuda")
+            for one, two in zip(plain(x, time, guess), graph(x, time, guess), strict=True):
+                torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)

@@ -96,7 +96,7 @@ class Schedule:
         call: Callable[..., Tensor] = run
         if graph:
             zeros_TL = self.table.final.new_zeros(packing.system.shape[0], self.dit.config.latent_dim)
-            call = _captured(run, zeros_TL, zeros_TL, label_B)
+            call = _Captured(run, zeros_TL, zeros_TL, label_B)
 
         def network(x_1TL: Tensor, time: float, guess_1TL: Tensor) -> list[Tensor]:
             out_TL = call(x_1TL[0], guess_1TL[0], label_B + self.rows[time])
@@ -105,18 +105,21 @@ class Schedule:
         return network
 
 
-def _captured(run: Callable[..., Tensor], *examples: Tensor) -> Callable[..., Tensor]:
-    """`run` as a CUDA graph for tensors shaped as `examples`; what it returns is overwritten by the next call."""
-    inputs = [example.clone() for example in examples]
-    run(*inputs)  # compiles kernels and fills caches, which a capture may not do
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may use the device
-        out = run(*inputs)
+class _Captured:
+    """`run` as a CUDA graph for tensors shaped as `examples`; what it returns is overwritten by the next call.
 
-    def replay(*values: Tensor) -> Tensor:
-        for place, value in zip(inputs, values, strict=True):
+    `run` is kept, because the graph goes on reading the tensors that it refers to.
+    """
+
+    def __init__(self, run: Callable[..., Tensor], *examples: Tensor) -> None:
+        self.run, self.inputs = run, [example.clone() for example in examples]
+        run(*self.inputs)  # compiles kernels and fills caches, which a capture may not do
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):  # other threads may use the device
+            self.out = run(*self.inputs)
+
+    def __call__(self, *values: Tensor) -> Tensor:
+        for place, value in zip(self.inputs, values, strict=True):
             place.copy_(value)
-        graph.replay()
-        return out
-
-    return replay
+        self.graph.replay()
+        return self.out

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -52,8 +51,10 @@ class Packing:
 
     @classmethod
     def uniform(cls, systems: int, length: int, device: torch.device | str = "cpu") -> Packing:
-        """Of `systems` systems of one length. Kept, so that training makes it once per shape."""
-        return _uniform(systems, length, str(device))
+        """Of `systems` systems of one length; made on the device, also inside a CUDA graph."""
+        tokens = torch.arange(systems * length, dtype=torch.int32, device=device)
+        starts = length * torch.arange(systems + 1, dtype=torch.int32, device=device)
+        return cls(starts, tokens // max(length, 1), max(length, 1))
 
     @classmethod
     def on_device(cls, lengths: Tensor, tokens: int, max_length: int) -> Packing:
@@ -94,9 +95,3 @@ class Packing:
             )
         if tokens.device != self.offsets.device:
             raise InvalidInputError(f"`{name}` is on {tokens.device} and its packing on {self.offsets.device}")
-
-
-@lru_cache(maxsize=256)
-def _uniform(systems: int, length: int, device: str) -> Packing:
-    with torch.inference_mode(False):  # a tensor made in inference mode could not be used in training
-        return Packing.from_lengths(np.full(systems, length), device, max(length, 1))
