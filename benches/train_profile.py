@@ -94,9 +94,7 @@ class Step:
         vae, dit = VAE(recipe.vae).to(device), DiT(recipe.dit).to(device)
         config, share, pool = recipe.dit_train, recipe.flow.self_conditioning, None
         if recipe.flow.latent_copies:
-            pool = LatentPool(
-                vae, data, 1, config.tokens_per_group, config.crystal_fraction, share, 0, config.bf16
-            )
+            pool = LatentPool(vae, data, 1, config.tokens_per_group, config.crystal_fraction, share, 0, config.bf16)
         with TemporaryDirectory() as folder:
             self.trainer = Trainer(
                 model=dit, loss=DiTLoss(dit, vae, recipe.flow), data=data, config=recipe.dit_train,

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Lattice
 
-from adit.batch import SystemBatch, gather, lattice_cells, lattice_parameters, wrap
+from adit.batch import SystemBatch, gather, lattice_cells, lattice_parameters, to_fractional, wrap
 from adit.data.packed import PackedDataset
 from adit.errors import InvalidInputError
 from adit.system import AtomicSystem
@@ -27,6 +27,15 @@ def possible(alpha: float, beta: float, gamma: float) -> bool:
 
 
 LATTICES = st.tuples(LENGTH, LENGTH, LENGTH, ANGLE, ANGLE, ANGLE).filter(lambda p: possible(*p[3:]))
+
+
+@given(LATTICES)
+@settings(max_examples=100, deadline=None)
+def test_cartesian_vectors_become_fractional_ones_as_pymatgen_has_it(parameters: tuple[float, ...]) -> None:
+    lattice = Lattice.from_parameters(*parameters)
+    vectors = np.random.default_rng(0).normal(size=(5, 3))
+    found = to_fractional(torch.from_numpy(vectors)[None], torch.from_numpy(lattice.matrix.copy())[None])
+    np.testing.assert_allclose(found[0].numpy(), lattice.get_fractional_coords(vectors), rtol=1e-9, atol=1e-9)
 
 
 @given(LATTICES, st.integers(1, 50))

@@ -41,7 +41,7 @@ flow
 data
 models
 eval
-train.checkpoint train.optim train.meter train.loop train.vae train.dit train.reconstruct
+train.checkpoint train.optim train.latents train.graphs train.meter train.loop train.vae train.dit train.reconstruct
 weights
 prior
 generate

@@ -48,7 +48,15 @@ def random_weights(folder: Path) -> None:
 
 def generate(weights: Path, system: str, n: int, device: str, out: Path) -> float:
     """Seconds of the command, start of Python included."""
-    command = [sys.executable, "-c", "from adit.cli.gen import main; main()", "--weights", str(weights), "--system", system]
+    command = [
+        sys.executable,
+        "-c",
+        "from adit.cli.gen import main; main()",
+        "--weights",
+        str(weights),
+        "--system",
+        system,
+    ]
     options = ["--n", str(n), "--device", device, "--out", str(out), "--overwrite", "--quiet"]
     path = os.pathsep.join([str(ROOT / "python"), str(ROOT / "kernels")])
     start = time.perf_counter()

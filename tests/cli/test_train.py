@@ -86,6 +86,18 @@ def test_a_decoder_trained_on_fits_the_finished_model(finished: Path, tmp_path: 
     assert "molecule/position" in figures
 
 
+def test_a_finished_network_is_trained_on_by_the_clock(finished: Path, tmp_path: Path) -> None:
+    code, _, err = train("export", finished, "--out", tmp_path / "weights")
+    assert code == 0, err
+    common = ("--data", DATA, "--vae", finished, "--start", tmp_path / "weights")
+    run = tmp_path / "run"
+    code, _, err = train("dit", "--recipe", "joint-test", *common, "--out", run, "--minutes", "0.05")
+    assert code == 0, err
+    assert losses(run / "dit")[0][1] < losses(finished / "dit")[0][1], "it knew something"
+    code, _, err = train("dit", "--recipe", "joint-gpu", *common, "--out", tmp_path / "other", "--steps", "1")
+    assert code == 2 and "does not fit recipe joint-gpu" in err and "Traceback" not in err
+
+
 def test_speedrun_goes_from_data_to_weights_by_the_clock(tmp_path: Path) -> None:
     from adit.generate import Generator
 

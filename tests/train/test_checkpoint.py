@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from torch import nn
 
 from adit.config import OptimConfig
 from adit.errors import CheckpointError
-from adit.train.checkpoint import list_checkpoints, load_checkpoint, read_state, save_checkpoint
+from adit.train.checkpoint import Saver, list_checkpoints, load_checkpoint, read_state, save_checkpoint
 from adit.train.optim import EMA, make_optimizers
 
 
@@ -166,3 +167,31 @@ def test_shared_and_transposed_tensors_can_be_saved(tmp_path: Path) -> None:
     fresh = state()
     load_checkpoint(path, *fresh)
     assert torch.equal(fresh[0].out.weight, net.out.weight)
+
+
+def test_a_checkpoint_written_in_the_background_is_of_the_moment_it_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import adit.train.checkpoint as module
+
+    run, go_on = state(), threading.Event()
+    train(run, range(3))
+    save_checkpoint(tmp_path / "truth", 3, *run, {"note": 1})
+    inner = module._write
+    monkeypatch.setattr(module, "_write", lambda *arguments: go_on.wait(10) and inner(*arguments))
+    header = {"note": 1}
+    with Saver() as saver:
+        saver.save(tmp_path / "run", 3, *run, header)
+        train(run, range(3, 6))
+        header["note"] = 2
+        assert not list_checkpoints(tmp_path / "run")
+        go_on.set()
+    for name in ("model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"):
+        one, two = (tmp_path / where / "step-00000003" / name for where in ("truth", "run"))
+        assert one.read_bytes() == two.read_bytes()
+
+
+def test_a_checkpoint_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("a file where the folder should be")
+    with pytest.raises(OSError), Saver() as saver:
+        saver.save(tmp_path / "run", 3, *state(), {})

@@ -19,7 +19,9 @@ def test_round_trip(name: str) -> None:
 
 
 def test_unknown_names_are_refused_with_the_known_ones() -> None:
-    with pytest.raises(InvalidInputError, match=r"unknown recipe 'joint-xl'; known: joint-tiny, joint-gpu, joint-s"):
+    with pytest.raises(
+        InvalidInputError, match=r"unknown recipe 'joint-xl'; known: joint-tiny, joint-tiny-gpu, joint-gpu, joint-s"
+    ):
         get_recipe("joint-xl")
     with pytest.raises(InvalidInputError, match=r"unknown VAEConfig fields \['depth'\]; known: .*'width'"):
         from_dict(VAEConfig, {"depth": 3})

@@ -117,7 +117,12 @@ def make_trainer(vae: VAE, data: PackedDataset, folder: Path, steps: int = 30) -
     torch.manual_seed(0)
     dit = DiT(RECIPE.dit)
     config = replace(
-        RECIPE.dit_train, steps=steps, tokens_per_step=2 * TOKENS, tokens_per_group=TOKENS, log_every=10, cuda_graphs=True
+        RECIPE.dit_train,
+        steps=steps,
+        tokens_per_step=2 * TOKENS,
+        tokens_per_group=TOKENS,
+        log_every=10,
+        cuda_graphs=True,
     )
     return Trainer(
         model=dit, loss=DiTLoss(dit, vae, RECIPE.flow), data=data, config=config, folder=folder, header={},

@@ -11,7 +11,7 @@ from adit.errors import InvalidInputError
 from adit.models.dit import DiT
 from adit.models.vae import VAE
 from adit.recipes import get_recipe
-from adit.train.optim import EMA, make_optimizers, schedule
+from adit.train.optim import EMA, Muon, make_optimizers, schedule
 
 RECIPE = get_recipe("joint-test")
 
@@ -48,6 +48,25 @@ def test_every_parameter_is_in_exactly_one_optimiser(kind: str, model: nn.Module
         )
         assert all(p.ndim == 2 for p in model.parameters() if id(p) in muon)
     assert all(group["peak_lr"] == group["lr"] for optimizer in optimizers for group in optimizer.param_groups)
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_matrices_of_one_shape_together_are_as_one_by_one(weight_decay: float) -> None:
+    """torch's own Muon is the oracle; one matrix without a gradient stays as it is."""
+    shapes = [(24, 8), (8, 24), (8, 8)] * 3
+    both = []
+    for kind in (torch.optim.Muon, Muon):
+        torch.manual_seed(0)
+        matrices = [nn.Parameter(torch.randn(shape)) for shape in shapes]
+        optimizer = kind(matrices, lr=0.02, weight_decay=weight_decay, momentum=0.95)
+        for _ in range(5):
+            for matrix in matrices[:-1]:
+                matrix.grad = torch.randn(matrix.shape)
+            optimizer.step()
+        both.append((matrices, optimizer.state_dict()["state"]))
+    for one, two in zip(both[0][0], both[1][0], strict=True):
+        torch.testing.assert_close(one, two, atol=1e-6, rtol=1e-6)
+    assert both[0][1].keys() == both[1][1].keys(), "checkpoints of either fit"
 
 
 def test_frozen_parameters_are_left_out() -> None:

@@ -61,17 +61,16 @@ def vae(
     stop_at: StopOption = None,
     tokens: TokensOption = None,
     seed: SeedOption = None,
-    compile: MinutesOption = Annotated[
-    float | None, typer.Option(min=0.05, help="length of the schedule by the clock, in place of steps")
-]
-CompileOption = None,
+    compile: CompileOption = None,
     bf16: Bf16Option = None,
 ) -> None:
     """Stage 1: the autoencoder. Writes OUT/vae."""
     chosen = _recipe(recipe, data, "vae", steps, tokens, seed, compile, bf16)
     from adit.train.stages import train_vae
 
-    folder = train_vae(chosen, out or Path("runs") / chosen.name, _device(device, threads), resume, stop_at, _budget(minutes))
+    folder = train_vae(
+        chosen, out or Path("runs") / chosen.name, _device(device, threads), resume, stop_at, _budget(minutes)
+    )
     typer.echo(f"autoencoder in {folder}; next: adit-train dit --recipe {recipe}")
 
 
@@ -89,10 +88,7 @@ def decoder(
     stop_at: StopOption = None,
     tokens: TokensOption = None,
     seed: SeedOption = None,
-    compile: MinutesOption = Annotated[
-    float | None, typer.Option(min=0.05, help="length of the schedule by the clock, in place of steps")
-]
-CompileOption = None,
+    compile: CompileOption = None,
     bf16: Bf16Option = None,
 ) -> None:
     """The decoder of OUT/vae alone, before or after stage 2: its latents stay. Writes OUT/decoder."""
@@ -111,6 +107,9 @@ def dit(
     data: DataOption = None,
     out: OutOption = None,
     vae: VAEOption = None,
+    start: Annotated[
+        str | None, typer.Option(metavar="NAME or FOLDER", help="weights of this latent space, to be trained on")
+    ] = None,
     resume: ResumeOption = False,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
@@ -119,10 +118,7 @@ def dit(
     stop_at: StopOption = None,
     tokens: TokensOption = None,
     seed: SeedOption = None,
-    compile: MinutesOption = Annotated[
-    float | None, typer.Option(min=0.05, help="length of the schedule by the clock, in place of steps")
-]
-CompileOption = None,
+    compile: CompileOption = None,
     bf16: Bf16Option = None,
 ) -> None:
     """Stage 2: the Diffusion Transformer on the latents of OUT/vae. Writes OUT/dit."""
@@ -147,10 +143,7 @@ def speedrun(
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     seed: SeedOption = None,
-    compile: MinutesOption = Annotated[
-    float | None, typer.Option(min=0.05, help="length of the schedule by the clock, in place of steps")
-]
-CompileOption = None,
+    compile: CompileOption = None,
     cpu_time: Annotated[
         bool, typer.Option("--cpu-time", help="minutes of this process's CPU time: for a machine that others use too")
     ] = False,

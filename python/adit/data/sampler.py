@@ -93,7 +93,6 @@ class TokenBudgetSampler:
                 waiting[size] = same[full:]
             yield from (groups[k] for k in rng.permutation(len(groups)))
 
-
     def _cut(self, drawn: NDArray[np.int64]) -> Generator[NDArray[np.int64], None, NDArray[np.int64]]:
         """Groups of consecutive systems within the budget of a group; returns those that do not fill one."""
         ends = np.cumsum(self.sizes[drawn])

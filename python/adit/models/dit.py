@@ -128,7 +128,7 @@ class DiT(nn.Module):
         rows_B: Tensor | None,
         context_BD: Tensor | None = None,
     ) -> Tensor:
-        """The raw prediction (T, L), float32, of packed systems; system b takes the modulations of row `rows_B[b]`, or b.
+        """The raw prediction (T, L), float32, of packed systems; system b takes modulations' row `rows_B[b]`, or b.
 
         Raises:
             BackendUnavailableError: `impl` is "triton" and it cannot run.

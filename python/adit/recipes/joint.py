@@ -63,7 +63,7 @@ def joint_tiny_gpu() -> Recipe:
     """The networks of joint-tiny with the batches of a GPU: for all stages, or to train the weights in the wheel on."""
     tiny = joint_tiny()
 
-    def large(train: TrainConfig, tokens_per_step: int, groups: int, **optim: float) -> TrainConfig:
+    def large(train: TrainConfig, tokens_per_step: int, groups: int, optim: OptimConfig) -> TrainConfig:
         return replace(
             train,
             tokens_per_step=tokens_per_step,
@@ -72,19 +72,20 @@ def joint_tiny_gpu() -> Recipe:
             cuda_graphs=True,
             log_every=100,
             checkpoint_every=2000,
-            optim=replace(train.optim, **optim),
+            optim=optim,
         )
 
     return replace(
         tiny,
         name="joint-tiny-gpu",
-        vae_train=large(tiny.vae_train, 24_576, 2, ema_decay=0.999),
-        decoder_train=large(tiny.decoder_train, 24_576, 2, ema_decay=0.999),
+        vae_train=large(tiny.vae_train, 24_576, 2, replace(tiny.vae_train.optim, ema_decay=0.999)),
+        decoder_train=large(tiny.decoder_train, 24_576, 2, replace(tiny.decoder_train.optim, ema_decay=0.999)),
         flow=replace(tiny.flow, latent_copies=32),
-        dit_train=replace(
-            large(tiny.dit_train, 49_152, 1, ema_decay=0.9995, decay_fraction=0.5), crystal_fraction=0.25
+        dit_train=large(
+            replace(tiny.dit_train, crystal_fraction=0.25), 49_152, 1,
+            replace(tiny.dit_train.optim, ema_decay=0.9995, decay_fraction=0.5),
         ),
-    )
+    )  # fmt: skip
 
 
 def joint_small() -> Recipe:

@@ -73,9 +73,7 @@ class Saver:
             self._worker.shutdown()
 
 
-def _files(
-    model: nn.Module, ema: EMA, optimizers: list[torch.optim.Optimizer]
-) -> dict[str, dict[str, Tensor]]:
+def _files(model: nn.Module, ema: EMA, optimizers: list[torch.optim.Optimizer]) -> dict[str, dict[str, Tensor]]:
     """The tensors of each safetensors file."""
     return {
         "model": {name: tensor.detach() for name, tensor in model.state_dict().items()},

@@ -101,9 +101,7 @@ class _Group:
         systems = int(share * len(self.latents) + 0.5)
         return systems, systems
 
-    def network(
-        self, dit: DiT, x: Tensor, t: Tensor, label: Tensor, guess: Tensor, counts: Tensor | None
-    ) -> Tensor:
+    def network(self, dit: DiT, x: Tensor, t: Tensor, label: Tensor, guess: Tensor, counts: Tensor | None) -> Tensor:
         """The raw prediction for the first systems."""
         out: Tensor = dit(x, t, label, guess, counts)
         return out
@@ -130,9 +128,7 @@ class _Packed:
     def first(self, share: float) -> tuple[int, int]:
         return self.batch.first
 
-    def network(
-        self, dit: DiT, x: Tensor, t: Tensor, label: Tensor, guess: Tensor, counts: Tensor | None
-    ) -> Tensor:
+    def network(self, dit: DiT, x: Tensor, t: Tensor, label: Tensor, guess: Tensor, counts: Tensor | None) -> Tensor:
         packing = self.batch.packing.first(len(t), len(x))
         out: Tensor = dit(x[:, 0], t, label, guess[:, 0], counts, packing)
         return out[:, None]

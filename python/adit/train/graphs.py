@@ -64,7 +64,7 @@ class Graphs:
         kept = [*(p.grad for p in self.model.parameters() if p.grad is not None), *self.model.buffers()]
         before, state = [tensor.clone() for tensor in kept], self.generator.get_state()
         inputs, scale = _copy(batch), factor.clone()
-        side = torch.cuda.Stream()
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(_WARM_UP):
@@ -89,14 +89,10 @@ def _tensors(batch: Batch) -> list[Tensor]:
 
 def _copy(batch: Batch) -> Batch:
     """With tensors of its own."""
-    own = {
-        field.name: value.clone()
-        for field in fields(batch)
-        if isinstance(value := getattr(batch, field.name), Tensor)
+    own: dict[str, Any] = {
+        field.name: value.clone() for field in fields(batch) if isinstance(value := getattr(batch, field.name), Tensor)
     }
     if isinstance(batch, LatentBatch):
-        packing = replace(
-            batch.packing, offsets=batch.packing.offsets.clone(), system=batch.packing.system.clone()
-        )
-        return replace(batch, **own, packing=packing)
+        packing = batch.packing
+        own["packing"] = replace(packing, offsets=packing.offsets.clone(), system=packing.system.clone())
     return replace(batch, **own)

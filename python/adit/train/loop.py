@@ -24,9 +24,9 @@ from adit.data.resident import ResidentDataset, send
 from adit.data.sampler import TokenBudgetSampler
 from adit.errors import TrainingDivergedError
 from adit.models.layers import DiTBlock, TransformerBlock
+from adit.train.checkpoint import Saver, list_checkpoints, load_checkpoint, read_state
 from adit.train.graphs import Batch, Graphs
 from adit.train.latents import LatentPool
-from adit.train.checkpoint import Saver, list_checkpoints, load_checkpoint, read_state
 from adit.train.meter import NO_END, Budget, Meter
 from adit.train.optim import EMA, make_optimizers, schedule
 

@@ -35,9 +35,7 @@ def make_optimizers(model: nn.Module, config: OptimConfig) -> list[torch.optim.O
         )
     ]
     if matrices:
-        optimizers.append(
-            Muon(matrices, lr=config.muon_learning_rate, weight_decay=config.weight_decay, momentum=0.95)
-        )
+        optimizers.append(Muon(matrices, lr=config.muon_learning_rate, weight_decay=config.weight_decay, momentum=0.95))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]
