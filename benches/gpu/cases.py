@@ -115,7 +115,7 @@ def peaks(setting: Setting) -> None:
 
 
 def correct(setting: Setting) -> None:
-    """Every kernel against float64 on this device, beside plain torch of the same precision: forward and gradients.
+    """Every kernel against float64 on this device, beside plain torch of the same types: forward and gradients.
 
     In float32 the kernels multiply by three TF32 products, and may be four times as far off as plain torch.
     """
@@ -124,8 +124,8 @@ def correct(setting: Setting) -> None:
         slack = 4 if dtype == torch.float32 else 1.5
         for kind, ours, plain, inputs in functions(here.mix(name).first(2 if setting.tiny else 200)):
             found = []
-            for function, wanted in ((ours, dtype), (plain, dtype), (plain, torch.float64)):
-                leaves = [value.to(wanted).requires_grad_() for value in inputs]
+            for function, wanted in ((ours, None), (plain, None), (plain, torch.float64)):
+                leaves = [value.detach().to(wanted).requires_grad_() for value in inputs]
                 out = function(*leaves)
                 found.append([out, *gradients([out], leaves)])
             errors = [max(relative_error(g, t) for g, t in zip(got, found[2], strict=True)) for got in found[:2]]
@@ -135,7 +135,10 @@ def correct(setting: Setting) -> None:
 
 
 def functions(mix: Mix) -> list[tuple[str, Callable[..., Tensor], Callable[..., Tensor], list[Tensor]]]:
-    """(name, the kernels, plain torch, inputs) of what is to be checked."""
+    """(name, the kernels, plain torch, inputs) of what is to be checked.
+
+    Training and sampling pass a float32 residual stream to blocks with narrower weights.
+    """
     setting, packing = mix.setting, mix.packing
     width, heads = setting.width, setting.heads
     x, y, of = setting.randn(mix.tokens, width), setting.randn(mix.tokens, width), weights(setting)
@@ -148,21 +151,25 @@ def functions(mix: Mix) -> list[tuple[str, Callable[..., Tensor], Callable[..., 
     def plain_gate_adaln(x: Tensor, y: Tensor, m: Tensor) -> Tensor:
         return torch.cat(reference.gate_adaln(x, y, m[:, 0], m[:, 1], m[:, 2], packing, None, x.dtype))
 
-    def block(fusion: int) -> Callable[..., Tensor]:
-        return lambda x, m, *of: adit_kernels.dit_block(x, m, BlockWeights(*of), *mix.layout, heads, True, None, fusion)
+    def block(x: Tensor, m: Tensor, *of: Tensor) -> Tensor:
+        return adit_kernels.dit_block(x, m, BlockWeights(*of), *mix.layout, heads, True)
 
     def plain_block(x: Tensor, m: Tensor, *of: Tensor) -> Tensor:
         return reference.dit_stack(x, m[None], [of], packing, heads, True, None)
 
+    def attention(norm: bool) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
+        return (
+            lambda qkv: adit_kernels.attention(qkv, *mix.layout, norm),
+            lambda qkv: reference.attention(qkv, packing, norm),
+        )
+
+    mixed = [("block, float32 stream", block, plain_block, [x.float(), modulation, *of])]
     return [
         ("gate_adaln", gate_adaln, plain_gate_adaln, [x, y, modulation]),
-        (
-            "attention",
-            lambda qkv: adit_kernels.attention(qkv, *mix.layout, True),
-            lambda qkv: reference.attention(qkv, packing, True),
-            [qkv],
-        ),
-        *[(f"block, level {n}", block(n), plain_block, [x, modulation, *of]) for n in levels(mix)],
+        ("attention, qk_norm", *attention(True), [qkv]),
+        ("attention", *attention(False), [qkv]),
+        ("block", block, plain_block, [x, modulation, *of]),
+        *(mixed if setting.dtype != torch.float32 else []),
     ]
 
 
@@ -170,12 +177,6 @@ def weights(setting: Setting) -> BlockWeights:
     width = setting.width
     sizes = [(3 * width, width), (width, width), (4 * width, width), (width, 4 * width)]
     return BlockWeights(*(v for o, i in sizes for v in (setting.randn(o, i) * i**-0.5, setting.randn(o))))
-
-
-def levels(mix: Mix) -> list[int]:
-    """The levels of fusion that take systems this long."""
-    longest, table = mix.packing.max_length, configs.table()
-    return [level for level in configs.FUSION_LEVELS if level < 2 or table.fused_for(longest, level) is not None]
 
 
 def adaln(setting: Setting) -> None:
@@ -272,7 +273,7 @@ def plain_block(x_SLD: Tensor, modulation_S6D: Tensor, of: BlockWeights, mask: T
 
 
 def block(setting: Setting) -> None:
-    """A DiT-S block at every level of fusion against the plain padded block, compiled and not."""
+    """A DiT-S block with the kernels against the plain padded block, each compiled and not."""
     of, heads, width = weights(setting), setting.heads, setting.width
     backend = "aot_eager" if setting.tiny else "inductor"
     for name in MIXES:
@@ -284,8 +285,8 @@ def block(setting: Setting) -> None:
         x, mask = setting.randn(mix.tokens, width), mix.present_SL[:, None, None, :]
         x_SLD = setting.randn(*mix.present_SL.shape, width)
 
-        def packed(x: Tensor, modulation: Tensor, fusion: int, m: Mix = mix) -> Tensor:
-            return adit_kernels.dit_block(x, modulation, of, *m.layout, heads, False, None, fusion)
+        def packed(x: Tensor, modulation: Tensor, m: Mix = mix) -> Tensor:
+            return adit_kernels.dit_block(x, modulation, of, *m.layout, heads)
 
         def padded(x: Tensor, modulation: Tensor, mask: Tensor = mask) -> Tensor:
             return plain_block(x, modulation, of, mask, heads)
@@ -296,8 +297,8 @@ def block(setting: Setting) -> None:
         variants: dict[str, tuple[Callable[..., Tensor], Tensor]] = {
             "plain, padded": (padded, x_SLD),
             "plain, padded, compiled": (compiled_plain, x_SLD),
-            **{f"kernels, level {level}": (lambda x, m, f=packed, n=level: f(x, m, n), x) for level in levels(mix)},
-            "kernels, level 0, compiled": (lambda x, m, f=compiled: f(x, m, 0), x),
+            "kernels": (packed, x),
+            "kernels, compiled": (compiled, x),
         }
         add_blocks(setting, mix, variants, modulation)
 
@@ -315,7 +316,7 @@ def add_blocks(
             call = lambda f=function, d=data: f(d, modulation)  # noqa: E731
             forward[variant] = seconds(call, setting.device)
             setting.results.add("block", case, f"{variant}, forward", 1e6 * forward[variant], "us")
-            if variant in ("plain, padded, compiled", "kernels, level 0"):
+            if variant in ("plain, padded, compiled", "kernels"):
                 took = eager_seconds(call, setting.device)
                 setting.results.add("block", case, f"{variant}, forward, without a graph", 1e6 * took, "us")
         leaves = [data.clone().requires_grad_(), modulation.clone().requires_grad_()]
@@ -335,7 +336,6 @@ def add_blocks(
 
 def sweep(setting: Setting) -> None:
     """Launch parameters, for the table in `adit_kernels.configs`; microseconds, forward and backward together."""
-    table = configs.table()
     for name in MIXES:
         mix = setting.mix(name)
         longest = mix.packing.max_length
@@ -353,26 +353,13 @@ def sweep(setting: Setting) -> None:
             entry = configs.LongAttention(queries, keys, warps, stages)
             try_config(setting, name, f"attention {entry}", attend, qkv, short=(), long=entry)
     mix = setting.mix("qm9-like 3-29")
-    x, of = setting.randn(mix.tokens, setting.width).requires_grad_(), weights(setting)
+    x = setting.randn(mix.tokens, setting.width).requires_grad_()
     modulation = 0.5 * setting.randn(len(mix.lengths), 6, setting.width)
-
-    def level(n: int) -> Callable[[], Tensor]:
-        return lambda: adit_kernels.dit_block(x, modulation, of, *mix.layout, setting.heads, True, None, n)
 
     sizes = [(512, 1)] if setting.tiny else itertools.product((1024, 2048, 4096, 8192), (2, 4, 8))
     for elements, warps in sizes:
         entry = configs.Elementwise(elements, elements, warps=warps)
         try_config(setting, "qm9-like", f"adaln {entry}", lambda: norms(mix, x, modulation), x, adaln=entry)
-    products = itertools.product((32, 64, 128), (32, 64, 128), (4, 8), (2, 3))
-    for tokens, columns, warps, stages in [(32, 32, 4, 1)] if setting.tiny else products:
-        entry = replace(table.linear_gate, tokens=tokens, columns=columns, warps=warps, stages=stages)
-        for kernel, n in (("adaln_linear", 1), ("linear_gate", 1), ("feed_forward", 2)):
-            try_config(setting, "qm9-like", f"{kernel} {entry}", level(n), None, **{kernel: entry})
-    fused = itertools.product((64,), (4, 8), (32, 64), (1, 2, 3))
-    for block_, warps, inner, stages in [(64, 4, 32, 1)] if setting.tiny else fused:
-        entry = configs.FusedAttention(48, block_, warps, inner, stages)
-        for kernel, n in (("fused_attention", 2), ("attention_half", 3)):
-            try_config(setting, "qm9-like", f"{kernel} {entry}", level(n), None, **{kernel: (entry,)})
 
 
 def norms(mix: Mix, x: Tensor, modulation: Tensor) -> Tensor:
@@ -381,19 +368,13 @@ def norms(mix: Mix, x: Tensor, modulation: Tensor) -> Tensor:
 
 
 def try_config(
-    setting: Setting, case: str, variant: str, function: Callable[[], Tensor], leaf: Tensor | None, **entry: object
+    setting: Setting, case: str, variant: str, function: Callable[[], Tensor], leaf: Tensor, **entry: object
 ) -> None:
-    """Times a call under other launch parameters; with its backward pass if there is a leaf."""
+    """Times a call and its backward pass under other launch parameters."""
     with configs.override(**entry):
         try:
-            with torch.set_grad_enabled(leaf is not None):
-                if leaf is None:
-                    took = seconds(function, setting.device, repeats=7, inner=2)
-                else:
-                    seed = torch.randn_like(function())
-                    took = seconds(
-                        lambda: torch.autograd.grad(function(), leaf, seed), setting.device, repeats=7, inner=2
-                    )
+            seed = torch.randn_like(function())
+            took = seconds(lambda: torch.autograd.grad(function(), leaf, seed), setting.device, repeats=7, inner=2)
         except OutOfResources as error:
             setting.results.add("sweep", case, variant, str(error).split(".")[0], "")
             return

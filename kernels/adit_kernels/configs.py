@@ -1,7 +1,7 @@
 """How each kernel is launched: a static table, since `triton.autotune` synchronises and breaks graph capture.
 
-None of these values has been measured on a GPU yet. They follow from register and shared-memory budgets, which
-`tests/compile_report.py` prints, and are to be replaced by what `make bench-gpu` finds best.
+The values follow from register and shared-memory budgets, which `tests/compile_report.py` prints. What they reach on an
+NVIDIA H200 is in the README of adit-kernels; others have not been tried on a GPU (`make bench-gpu ARGS=--sweep`).
 """
 
 from __future__ import annotations
@@ -9,17 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-
-FUSION_LEVELS = {
-    0: "library matrix products; AdaLN, attention and gates as kernels",
-    1: "AdaLN inside the products that follow it, gate and residual inside those that precede it",
-    2: "AdaLN, QKV projection and attention in one kernel; the feed-forward half in another",
-    3: "the attention half of a block in one kernel, the feed-forward half in another",
-}
-"""What `adit_kernels.dit_block` can fuse; each level computes the same function."""
-
-MAX_FUSED_WIDTH = 512
-"""Levels 2 and 3 keep rows of this width in a program's registers."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +46,6 @@ class ShortAttention:
 
 
 @dataclass(frozen=True)
-class FusedAttention(ShortAttention):
-    """The same with projections around it, which take `inner` columns of their inputs at a time."""
-
-    inner: int = 64
-    stages: int = 2
-
-
-@dataclass(frozen=True)
 class LongAttention:
     """Tiles of queries against tiles of keys, with a running softmax."""
 
@@ -74,20 +55,7 @@ class LongAttention:
     stages: int = 2
 
 
-@dataclass(frozen=True)
-class Product:
-    """A matrix product with something before or after it: tokens and columns of a program, inner step of a loop."""
-
-    tokens: int = 64
-    columns: int = 64
-    inner: int = 64
-    warps: int = 4
-    stages: int = 2
-
-
 _SHORT = (ShortAttention(12, 32, 2), ShortAttention(32, 64, 4), ShortAttention(64, 128, 8))
-_FUSED = (FusedAttention(12, 32, 4), FusedAttention(48, 64, 8))
-_HALF = (FusedAttention(12, 32, 4, inner=32, stages=1), FusedAttention(48, 64, 8, inner=32, stages=1))
 
 
 @dataclass(frozen=True)
@@ -96,27 +64,15 @@ class Table:
 
     Attributes:
         short: by rising `max_length`; systems longer than the last entry's take `long`.
-        fusion: the level of `FUSION_LEVELS` that is taken when none is asked for.
     """
 
     adaln: Elementwise = field(default_factory=Elementwise)
     short: tuple[ShortAttention, ...] = _SHORT
     long: LongAttention = field(default_factory=LongAttention)
-    fused_attention: tuple[FusedAttention, ...] = _FUSED
-    attention_half: tuple[FusedAttention, ...] = _HALF
-    adaln_linear: Product = field(default_factory=lambda: Product(warps=8))
-    linear_gate: Product = field(default_factory=Product)
-    feed_forward: Product = field(default_factory=lambda: Product(columns=32, warps=8))
-    fusion: int = 0
 
     def short_for(self, max_length: int) -> ShortAttention | None:
         """The entry for systems of up to this length; None if they take tiles."""
         return next((entry for entry in self.short if max_length <= entry.max_length), None)
-
-    def fused_for(self, max_length: int, fusion: int) -> FusedAttention | None:
-        """The same for attention fused with its projections, at this level of fusion."""
-        entries = self.attention_half if fusion == 3 else self.fused_attention
-        return next((entry for entry in entries if max_length <= entry.max_length), None)
 
 
 _active = Table()

@@ -103,7 +103,7 @@ def recorded() -> Iterator[list[Launch]]:
         yield launches
 
 
-def block(width: int, heads: int, max_length: int, dtype: torch.dtype, fusion: int, rows: bool, norm: bool) -> None:
+def block(width: int, heads: int, max_length: int, dtype: torch.dtype, rows: bool, norm: bool) -> None:
     """A block forward and backward."""
     lengths = torch.tensor([max_length] * 8)
     offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]).int()
@@ -114,31 +114,22 @@ def block(width: int, heads: int, max_length: int, dtype: torch.dtype, fusion: i
     leaves = [value.to(dtype).requires_grad_() for value in (x, modulation, *weights)]
     index = torch.arange(8).int() if rows else None
     out = adit_kernels.dit_block(
-        leaves[0], leaves[1], BlockWeights(*leaves[2:]), offsets, system, max_length, heads, norm, index, fusion
+        leaves[0], leaves[1], BlockWeights(*leaves[2:]), offsets, system, max_length, heads, norm, index
     )
     out.sum().backward()
 
 
-QUICK = [
-    # DiT-S on QM9-like systems at every level of fusion
-    *[(384, 6, 29, torch.bfloat16, fusion, False, True) for fusion in (0, 1, 2, 3)],
-    (384, 6, 512, torch.bfloat16, 0, False, True),
-]
+QUICK = [(384, 6, n, torch.bfloat16, False, True) for n in (29, 512)]
+"""DiT-S on systems like QM9's, and on long ones."""
 FULL = [
     *QUICK,
-    *[(384, 6, n, torch.bfloat16, 0, False, True) for n in (12, 64)],
-    *[(384, 6, n, torch.bfloat16, fusion, False, True) for n in (12, 40) for fusion in (2, 3)],
-    *[(384, 6, 20, torch.bfloat16, fusion, True, False) for fusion in (0, 1, 2, 3)],
-    *[(256, 8, n, torch.bfloat16, 0, False, True) for n in (12, 29, 64, 512)],
-    *[(256, 8, 29, torch.bfloat16, fusion, False, True) for fusion in (1, 2, 3)],
-    *[(384, 6, n, dtype, 0, False, True) for n in (29, 512) for dtype in (torch.float16, torch.float32)],
-    *[(384, 6, 29, torch.float16, fusion, False, True) for fusion in (1, 2, 3)],
-    *[(128, 4, n, torch.float32, 0, False, True) for n in (12, 29, 64)],
-    *[(128, 4, 12, torch.float32, fusion, False, True) for fusion in (1, 2, 3)],
-    *[(width, width // 64, 29, torch.bfloat16, 0, False, True) for width in (768, 1024)],
+    *[(384, 6, n, torch.bfloat16, False, True) for n in (12, 64)],
+    (384, 6, 20, torch.bfloat16, True, False),
+    *[(256, 8, n, torch.bfloat16, False, True) for n in (12, 29, 64, 512)],
+    *[(384, 6, n, dtype, False, True) for n in (29, 512) for dtype in (torch.float16, torch.float32)],
+    *[(128, 4, n, torch.float32, False, True) for n in (12, 29, 64)],
+    *[(width, width // 64, 29, torch.bfloat16, False, True) for width in (768, 1024)],
 ]
-
-
 SETS = {"attention": [QUICK[0]], "quick": QUICK, "full": FULL}
 
 

@@ -32,7 +32,7 @@ class BlockWeights(NamedTuple):
 
 def dit_stack(
     x_TD: Tensor, modulation_LR6D: Tensor, weights: Sequence[BlockWeights], packing: Packing, heads: int, *,
-    qk_norm: bool = False, rows_S: Tensor | None = None, fusion: int | None = None, impl: Impl = "auto",
+    qk_norm: bool = False, rows_S: Tensor | None = None, impl: Impl = "auto",
 ) -> Tensor:  # fmt: skip
     """AdaLN-zero Transformer blocks (arXiv 2212.09748) one after another: (T, D) in the type of `x`.
 
@@ -44,13 +44,11 @@ def dit_stack(
         heads: of attention; the kernels take heads of 32 and 64.
         qk_norm: queries and keys are normalised and multiplied by sqrt(D / heads).
         rows_S: int32, the row of modulation of each system; None if system s takes row s.
-        fusion: how much the kernels fuse, a key of `adit_kernels.FUSION_LEVELS`; the reference ignores it.
         impl: see `adit.ops.dispatch.kernels`.
 
     Raises:
         BackendUnavailableError: for impl="triton" where it cannot run.
         InvalidInputError: if `x` does not fit the packing, or `heads` the width.
-        ValueError: if the kernels do not have this level of fusion for these sizes.
     """
     packing.check(x_TD, "x")
     width = x_TD.shape[1]
@@ -59,7 +57,7 @@ def dit_stack(
     if module := kernels(impl, x_TD, head_limit(width // heads)):
         out: Tensor = module.dit_stack(
             x_TD, modulation_LR6D, [module.BlockWeights(*of) for of in weights], packing.offsets, packing.system,
-            packing.max_length, heads, qk_norm, rows_S, fusion,
+            packing.max_length, heads, qk_norm, rows_S,
         )  # fmt: skip
         return out
     return reference.dit_stack(x_TD, modulation_LR6D, weights, packing, heads, qk_norm, rows_S)
