@@ -5,8 +5,8 @@ in all with the working tree. So move `checkpoints/` and the built-in weights ou
 carry two ignored paths: `gpu_carry` and `python/adit/_rust.abi3.so`.
 
     python benches/gpu/carry.py
-    # there: both stages, detached, the weights in shards that come back
-    PYTHONPATH=python ADIT_DATA_DIR=gpu_carry python3 -c 'from adit.cli.train import main; main()' \
+    # there: all stages, with the kernels; the weights come back
+    PYTHONPATH=python:kernels ADIT_DATA_DIR=gpu_carry python3 -c 'from adit.cli.train import main; main()' \
         speedrun --minutes 25 --out $OUT/run --device cuda
 """
 

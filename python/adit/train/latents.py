@@ -84,41 +84,37 @@ class LatentPool:
             seed: of the orientations and shifts.
             bf16: whether the products of the encoder are in bfloat16.
         """
-        device = vae.latent_mean.device
         self.lengths: NDArray[np.int64] = np.asarray(data.sizes, dtype=np.int64)
-        self.device, self.max_length = device, int(self.lengths.max())
+        self.device, self.max_length = vae.latent_mean.device, int(self.lengths.max())
         share = int(first * tokens)
-        self.parts = [share, tokens - share] if 0 < first < 1 else [tokens]
-        self.any_first = first > 0
-        self.tokens = tokens - 2 * self.max_length
-        means = [self.lengths[np.asarray(data.periodic) == kind].mean() for kind in np.unique(data.periodic)]
-        mean = means[0] if len(means) == 1 else (1 - crystal_fraction) * means[0] + crystal_fraction * means[1]
-        self.rows = [int(1.2 * part / mean) + 24 for part in self.parts]
+        self.any_first, self.parts = first > 0, [share, tokens - share] if 0 < first < 1 else [tokens]
         if min(self.parts) < 2 * self.max_length:
             raise InvalidInputError(
                 f"packed batches of systems of up to {self.max_length} atoms need 4 times as many atoms at least; got "
                 f"tokens_per_group={tokens}"
             )
-        resident = ResidentDataset.from_packed(data, device)
+        self.tokens = tokens - 2 * self.max_length
+        means = [self.lengths[np.asarray(data.periodic) == kind].mean() for kind in np.unique(data.periodic)]
+        mean = means[0] if len(means) == 1 else (1 - crystal_fraction) * means[0] + crystal_fraction * means[1]
+        self.rows = [int(1.2 * part / mean) + 24 for part in self.parts]
+        resident = ResidentDataset.from_packed(data, self.device)
         self.periodic, self.starts = resident.periodic, resident.starts
-        system = torch.from_numpy(np.repeat(np.arange(len(data)), self.lengths)).to(device)
+        system = torch.from_numpy(np.repeat(np.arange(len(data)), self.lengths)).to(self.device)
         places = torch.bincount(system * ELEMENTS + resident.numbers - 1, minlength=len(data) * ELEMENTS)
         self.counts = places.view(-1, ELEMENTS).to(torch.int16)
         shape = (copies, len(resident.numbers), vae.config.latent_dim)
-        self.latents = torch.empty(shape, dtype=torch.float16, device=device)
-        generator = torch.Generator(device).manual_seed(seed)
-        chunks = [
-            (size, torch.from_numpy(chunk).to(device))
-            for size in np.unique(self.lengths).tolist()
-            for chunk in _chunks(np.flatnonzero(self.lengths == size), max(1, _CHUNK // size))
-        ]
-        for copy in range(copies):
-            for size, indices in chunks:
-                batch = augment(resident.batch(indices, size), generator)
-                with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                    latents = vae.encode(batch)
-                atoms = self.starts[indices, None] + torch.arange(size, device=device)
-                self.latents[copy, atoms] = latents.half()
+        self.latents = torch.empty(shape, dtype=torch.float16, device=self.device)
+        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            self._encode(vae, resident, torch.Generator(self.device).manual_seed(seed))
+
+    def _encode(self, vae: VAE, resident: ResidentDataset, generator: torch.Generator) -> None:
+        """Fills `latents`, in batches of systems of one size."""
+        for size in np.unique(self.lengths).tolist():
+            members = torch.from_numpy(np.flatnonzero(self.lengths == size)).to(self.device)
+            for indices in members.split(max(1, _CHUNK // size)):
+                atoms = self.starts[indices, None] + torch.arange(size, device=self.device)
+                for latents in self.latents:
+                    latents[atoms] = vae.encode(augment(resident.batch(indices, size), generator)).half()
 
     def batch(self, indices: NDArray[np.int64], generator: torch.Generator) -> LatentBatch:
         """The systems `indices` of at most `self.tokens` atoms, each in one of its copies at random.
@@ -153,7 +149,3 @@ class LatentPool:
             table[1, begin + count : begin + count + len(spare)] = spare
             begin += rows
         return send(table, self.device)
-
-
-def _chunks(indices: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
-    return [indices[begin : begin + size] for begin in range(0, len(indices), size)]
