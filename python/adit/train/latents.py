@@ -111,7 +111,7 @@ class LatentPool:
         """Fills `latents`, in batches of systems of one size."""
         for size in np.unique(self.lengths).tolist():
             members = torch.from_numpy(np.flatnonzero(self.lengths == size)).to(self.device)
-            for indices in members.split(max(1, _CHUNK // size)):
+            for indices in torch.split(members, max(1, _CHUNK // size)):
                 atoms = self.starts[indices, None] + torch.arange(size, device=self.device)
                 for latents in self.latents:
                     latents[atoms] = vae.encode(augment(resident.batch(indices, size), generator)).half()
