@@ -167,7 +167,7 @@ class Experiment:
         torch.manual_seed(recipe.dit_train.seed)
         dit = choice.network(recipe.dit)
         trainer = PoolTrainer(
-            model=dit, loss=PoolLoss(dit, vae, recipe.flow), data=pool.data, pool=pool, config=recipe.dit_train,
+            model=dit, loss=PoolLoss(dit, vae, recipe.flow), data=pool.data, encoded=pool, config=recipe.dit_train,
             folder=folder / "dit", header={"stage": "dit", "recipe": to_dict(recipe)}, budget=self.budget(),
             decays=tuple(other.decay for other in CHOICES.values() if other.decay),
         )  # fmt: skip

@@ -16,7 +16,7 @@ from adit.batch import SystemBatch, gather
 from adit.data.augment import augment
 from adit.data.packed import PackedDataset
 from adit.models.vae import VAE
-from adit.train.checkpoint import list_checkpoints, read_tensors
+from adit.train.checkpoint import Saver, list_checkpoints, read_tensors
 from adit.train.dit import DiTLoss
 from adit.train.loop import Log, Trainer
 from adit.train.optim import EMA
@@ -117,11 +117,11 @@ class PoolTrainer(Trainer):
     """Trains on a pool, and keeps further averages of the weights, beside those of each checkpoint.
 
     Attributes:
-        pool: what is trained on; `data` are its systems.
+        encoded: what is trained on; `data` are its systems.
         decays: of the averages; without the short early average of `EMA`.
     """
 
-    pool: Pool
+    encoded: Pool
     decays: tuple[float, ...] = ()
     averages: list[EMA] = field(default_factory=list, init=False)
 
@@ -134,14 +134,15 @@ class PoolTrainer(Trainer):
 
     @cached_property
     def fetch(self) -> Any:
-        return self.pool.batch
+        return lambda group, _: self.encoded.batch(group)
 
     def _report(
-        self, done: int, stop_at: int | None, log: Log, ema: EMA, optimizers: list[torch.optim.Optimizer]
+        self, done: int, stop_at: int | None, log: Log, ema: EMA, optimizers: list[torch.optim.Optimizer], saver: Saver
     ) -> None:
         for average in self.averages:
             average.update(self.model, _NO_RAMP)
-        super()._report(done, stop_at, log, ema, optimizers)
+        super()._report(done, stop_at, log, ema, optimizers, saver)
+        saver.wait()
         checkpoint = self.folder / f"step-{done:08d}"
         if checkpoint.is_dir():
             for average in self.averages:

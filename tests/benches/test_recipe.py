@@ -137,7 +137,7 @@ def test_a_run_on_a_pool_goes_on_with_all_its_averages(pool: Pool, tmp_path: Pat
             torch.manual_seed(0)
             dit = DiT(recipe.replace(SMALL, qk_norm=False))
             vae = load_vae(recipe.ROOT / "checkpoints/joint-tiny/decoder", torch.device("cpu"))
-            trainer = PoolTrainer(model=dit, loss=PoolLoss(dit, vae, base.flow), data=pool.data, pool=pool,
+            trainer = PoolTrainer(model=dit, loss=PoolLoss(dit, vae, base.flow), data=pool.data, encoded=pool,
                                   config=config, folder=folder, header={}, decays=(0.0, 0.5))  # fmt: skip
             trainer.run(resume=True, stop_at=stop)
         return list_checkpoints(folder)[-1]

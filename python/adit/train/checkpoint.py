@@ -55,20 +55,21 @@ class Saver:
         Raises:
             OSError: the checkpoint before could not be written.
         """
-        self._wait()
+        self.wait()
         copies = {
             name: {key: tensor.to("cpu", copy=True) for key, tensor in tensors.items()}
             for name, tensors in _files(model, ema, optimizers).items()
         }
         self._writing = self._worker.submit(_write, folder, step, copies, _state(step, optimizers, header), keep)
 
-    def _wait(self) -> None:
+    def wait(self) -> None:
+        """Until the last one is there."""
         if self._writing is not None:
             self._writing.result()
 
     def __exit__(self, *_: object) -> None:
         try:
-            self._wait()
+            self.wait()
         finally:
             self._worker.shutdown()
 
