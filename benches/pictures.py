@@ -84,22 +84,31 @@ def gallery(path: Path, systems: Sequence[AtomicSystem], notes: Sequence[str]) -
 
 
 def curves(path: Path, run: Path) -> None:
-    """Errors of each stage (RMSD in Angstrom; of latents), and what the samples were worth while stage 2 trained."""
-    figure, axes = plt.subplots(1, 1 + len(STAGES), figsize=(14.4, 3.6), layout="constrained")
-    for axis, stage in zip(axes, STAGES, strict=False):
-        for kind in ("molecule", "crystal"):
-            name = f"{kind}/error" if stage == "dit" else f"{kind}/rmsd"
-            steps, values = entries(run / stage / "log.csv", "train", name)
-            axis.plot(smooth(steps), smooth(values), label=name)
-        axis.set(title=stage, xlabel="step", yscale="log")
-        axis.legend(fontsize=8)
-        axis.grid(alpha=0.3)
-    for name in ("molecule/stable_atoms", "molecule/valid_unique_novel", "crystal/valid_unique_novel"):
-        steps, values = entries(run / "dit" / "log.csv", "validation", name)
-        axes[-1].plot(steps, values, marker="o", label=name)
-    axes[-1].set(title="samples of the averaged weights", xlabel="step", ylim=(0, 1))
-    axes[-1].legend(fontsize=8)
-    axes[-1].grid(alpha=0.3)
+    """Errors of each stage (RMSD in Angstrom; of latents), and what the samples were worth while stage 2 trained.
+
+    A panel without entries is left out.
+    """
+    panels = {
+        stage: ("train", [f"{kind}/{'error' if stage == 'dit' else 'rmsd'}" for kind in ("molecule", "crystal")])
+        for stage in STAGES
+    }
+    samples = ["molecule/stable_atoms", "molecule/valid_unique_novel", "crystal/valid_unique_novel"]
+    panels["samples of the averaged weights"] = ("validation", samples)
+    found = {
+        title: {name: entries(run / (title if title in STAGES else "dit") / "log.csv", kind, name) for name in names}
+        for title, (kind, names) in panels.items()
+    }
+    found = {title: lines for title, lines in found.items() if any(steps for steps, _ in lines.values())}
+    figure, grid = plt.subplots(1, len(found), figsize=(3.6 * len(found), 3.6), layout="constrained", squeeze=False)
+    for axes, (title, lines) in zip(grid[0], found.items(), strict=True):
+        for name, (steps, values) in lines.items():
+            if title in STAGES:
+                axes.plot(smooth(steps), smooth(values), label=name)
+            else:
+                axes.plot(steps, values, marker="o", label=name)
+        axes.set(title=title, xlabel="step", **({"yscale": "log"} if title in STAGES else {"ylim": (0, 1)}))
+        axes.legend(fontsize=8)
+        axes.grid(alpha=0.3)
     figure.savefig(path, dpi=100)
     plt.close(figure)
 
