@@ -20,11 +20,12 @@ def writing(path: Path | str) -> Iterator[None]:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a file, which appears whole or not at all, even if the power fails.
+    """Writes a file, which appears whole or not at all, even if the power fails; makes the folders around it.
 
     Raises:
         OSError: the disk refuses.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         with partial.open("wb") as file:

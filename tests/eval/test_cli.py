@@ -85,11 +85,17 @@ def test_an_interrupted_run_leaves_the_old_file(tmp_path):
     assert out.read_text() == "old"
 
 
+def test_folders_of_outputs_are_made(tmp_path):
+    json_path, page = tmp_path / "a" / "b" / "run.json", tmp_path / "c" / "page.html"
+    result = call(DATA / "qm9.extxyz", "--json", json_path, "--report", page)
+    assert result.exception is None and json_path.is_file() and page.is_file()
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
         (["nowhere.xyz"], "nowhere.xyz"),
-        ([DATA / "qm9.extxyz", "--json", "/nowhere/x.json"], "/nowhere does not exist"),
+        ([DATA / "qm9.extxyz", "--json", DATA / "mp20.extxyz" / "x.json"], "is not a folder that can be written"),
         ([DATA / "qm9.extxyz", "--report", DATA], "cannot be written"),
         ([DATA / "qm9.extxyz", "--reference", "qm10"], "qm10"),
         ([DATA / "qm9.extxyz", "--reference", "qm10:val"], "qm10"),

@@ -221,9 +221,6 @@ def _progress() -> Iterator[Progress]:
 
 def _check_file(option: str, file: Path) -> None:
     """Before the work, not after it."""
-    folder = file.resolve().parent
-    if not folder.is_dir():
-        raise InvalidInputError(f"{option} {file}: the folder {folder} does not exist. Create it first")
     if file.is_dir():
         raise InvalidInputError(f"{option} {file}: is a folder, which cannot be written. Choose another path")
     check_writable(option, file)

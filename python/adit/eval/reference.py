@@ -142,7 +142,6 @@ def installed(package: str) -> str:
 def keep(path: Path, content: bytes, what: str) -> None:
     """Writes a file of the cache, which appears whole or not at all; says where it cannot be written."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, content)
     except OSError as error:
         logging.getLogger("adit").warning(

@@ -16,6 +16,7 @@ from adit.eval.gallery import clip, colours, galleries, structure
 from adit.eval.plots import REFERENCE_SAMPLE, Figures, figures
 from adit.eval.results import KINDS, Evaluation, Kind
 from adit.eval.selection import frequent, select
+from adit.output import write_whole
 from adit.packing import as_system
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def _write(path: str | os.PathLike[str], title: str, body: str, scripts: Sequenc
 </body>
 </html>
 """
-    Path(path).write_text(page, encoding="utf-8", errors="replace")
+    write_whole(Path(path), page.encode("utf-8", errors="replace"))
 
 
 def _script(text: str) -> str:

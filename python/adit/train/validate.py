@@ -154,7 +154,6 @@ def known_smiles(data: PackedDataset, cache: Path) -> set[str]:
         with rdBase.BlockLogs():
             molecules = (Chem.MolFromSmiles(str(text)) for text in column if text)
             lines = sorted({Chem.MolToSmiles(m, isomericSmiles=False) for m in molecules if m is not None})
-        cache.parent.mkdir(parents=True, exist_ok=True)
         write_whole(cache, "\n".join(lines))
     return set(cache.read_text().split("\n")) - {""}
 
