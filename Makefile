@@ -37,7 +37,7 @@ bench-gpu:  ## the kernels on this GPU; needs a Python with torch and triton onl
 bench-baselines: $(VENV)/.installed-test  ## adit beside EDM, DiffCSP, published ADiT and others, into docs/benchmarks.md
 	$(RUN) benches/bench_baselines.py --docs docs/benchmarks.md
 
-train: $(VENV)/.installed-test  ## the weights in the wheel, again: hours on two cores
+train: $(VENV)/.installed-test  ## the CPU part of the weights in the wheel, again: hours on two cores
 	$(VENV)/bin/adit-data prepare qm9
 	$(VENV)/bin/adit-data prepare mp20 --source ../shared/data/mp_20
 	$(VENV)/bin/adit-train vae --recipe joint-tiny --resume

@@ -162,10 +162,18 @@ def profile(step: Step, steps: int) -> tuple[list[Row], float, int]:
 
 
 def flop(recipe: Recipe, data: PackedDataset) -> float:
-    """Floating-point operations for an atom (a multiply-add is two), counted in a small step on the CPU."""
-    small = replace(recipe.dit_train, compile=False, bf16=False, tokens_per_step=4096, tokens_per_group=4096)
+    """Floating-point operations for an atom (a multiply-add is two), counted in a small step on the CPU.
+
+    In groups of systems of one size, without padding and rows that do not count; without the encoder, where the
+    training has encoded its systems beforehand.
+    """
+    small = replace(recipe.dit_train, compile=False, bf16=False, tokens_per_step=16_384, tokens_per_group=512)
     few = data.subset(np.arange(0, len(data), 1 + len(data) // 5000))
-    step = Step(replace(recipe, dit_train=small), few, torch.device("cpu"))
+    flow = replace(recipe.flow, latent_copies=0)
+    step = Step(replace(recipe, dit_train=small, flow=flow), few, torch.device("cpu"))
+    if recipe.flow.latent_copies:
+        loss: Any = step.trainer.loss
+        loss.latents = lambda batch: torch.randn(*batch.numbers.shape, recipe.dit.latent_dim)
     with FlopCounterMode(display=False) as counter:
         atoms = step.run(1)
     return float(counter.get_total_flops()) / atoms

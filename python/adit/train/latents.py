@@ -66,6 +66,8 @@ class LatentPool:
         starts: (systems,) int64, the first atom of each system.
         lengths: (systems,) the number of atoms of each system, on the host.
         tokens: atoms that the systems of a batch may have.
+        parts, rows: atoms and rows of each part of a batch.
+        first: as in `LatentBatch`.
     """
 
     def __init__(
@@ -87,7 +89,7 @@ class LatentPool:
         self.lengths: NDArray[np.int64] = np.asarray(data.sizes, dtype=np.int64)
         self.device, self.max_length = vae.latent_mean.device, int(self.lengths.max())
         share = int(first * tokens)
-        self.any_first, self.parts = first > 0, [share, tokens - share] if 0 < first < 1 else [tokens]
+        self.parts = [share, tokens - share] if 0 < first < 1 else [tokens]
         if min(self.parts) < 2 * self.max_length:
             raise InvalidInputError(
                 f"packed batches of systems of up to {self.max_length} atoms need 4 times as many atoms at least; got "
@@ -97,6 +99,7 @@ class LatentPool:
         means = [self.lengths[np.asarray(data.periodic) == kind].mean() for kind in np.unique(data.periodic)]
         mean = means[0] if len(means) == 1 else (1 - crystal_fraction) * means[0] + crystal_fraction * means[1]
         self.rows = [int(1.2 * part / mean) + 24 for part in self.parts]
+        self.first = (self.rows[0], self.parts[0]) if first > 0 else (0, 0)
         resident = ResidentDataset.from_packed(data, self.device)
         self.periodic, self.starts = resident.periodic, resident.starts
         system = torch.from_numpy(np.repeat(np.arange(len(data)), self.lengths)).to(self.device)
@@ -127,10 +130,8 @@ class LatentPool:
         copy = torch.randint(len(self.latents), chosen.shape, generator=generator, device=self.device)
         atom = self.starts[chosen].index_select(0, packing.system) + packing.index
         latents = self.latents[copy.index_select(0, packing.system), atom.clamp(max=self.latents.shape[1] - 1)]
-        first = (self.rows[0], self.parts[0]) if self.any_first else (0, 0)
-        return LatentBatch(
-            latents.float(), self.counts[chosen].long(), self.periodic[chosen], sizes.float(), packing, first
-        )
+        counts, periodic = self.counts[chosen].long(), self.periodic[chosen]
+        return LatentBatch(latents.float(), counts, periodic, sizes.float(), packing, self.first)
 
     def _layout(self, indices: NDArray[np.int64]) -> Tensor:
         """(3, B) int64: the system of each row, its atoms, and the atoms that count."""
