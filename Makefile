@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 OUT ?= out
 GPU_PYTHON ?= $(PYTHON)
+# a folder with the CSV files of MP-20; without it they are downloaded
+MP20 ?=
 RUN = $(VENV)/bin/python
 SOURCES = $(shell find python rust -name '*.py' -o -name '*.rs' -o -name '*.toml' -o -name '*.js' -o -name '*.css' -o -name '*.safetensors' -o -name 'config.json') pyproject.toml Cargo.toml
 
@@ -12,7 +14,7 @@ generate: $(VENV)/.installed  ## 100 molecules and 100 crystals from the weights
 	$(VENV)/bin/adit-gen --system molecule --n 100 --out $(OUT)/molecules.sdf --report $(OUT)/molecules.html --overwrite
 	$(VENV)/bin/adit-gen --system crystal --n 100 --out $(OUT)/crystals.extxyz --out $(OUT)/crystals/ --report $(OUT)/crystals.html --overwrite
 
-test: $(VENV)/.installed-test  ## all tests, Rust and Python
+test: $(VENV)/.installed-test  ## Rust and Python; the slow ones: make test-slow
 	cargo test -p adit-core --locked --quiet
 	OMP_NUM_THREADS=1 $(RUN) -m pytest
 	OMP_NUM_THREADS=1 $(RUN) -m pytest kernels/tests
@@ -31,15 +33,15 @@ lint: $(VENV)/.installed-test
 bench: $(VENV)/.installed-test
 	$(RUN) -m pytest benches --benchmark-only
 
-bench-gpu:  ## the kernels on this GPU; needs a Python with torch and triton only; ARGS=--sweep tunes
+bench-gpu:  ## the kernels on this GPU; needs a Python with torch, triton and numpy; ARGS=--sweep tunes
 	$(GPU_PYTHON) benches/gpu/bench.py $(ARGS)
 
 bench-baselines: $(VENV)/.installed-test  ## adit beside EDM, DiffCSP, published ADiT and others, into docs/benchmarks.md
 	$(RUN) benches/bench_baselines.py --docs docs/benchmarks.md
 
-train: $(VENV)/.installed-test  ## the CPU part of the weights in the wheel, again: hours on two cores
+train: $(VENV)/.installed-test  ## the recipe joint-tiny: hours on two cores; REPLACES the weights in python/adit/weights
 	$(VENV)/bin/adit-data prepare qm9
-	$(VENV)/bin/adit-data prepare mp20 --source ../shared/data/mp_20
+	$(VENV)/bin/adit-data prepare mp20 $(if $(MP20),--source $(MP20))
 	$(VENV)/bin/adit-train vae --recipe joint-tiny --resume
 	$(VENV)/bin/adit-train decoder --recipe joint-tiny --resume
 	$(VENV)/bin/adit-train dit --recipe joint-tiny --resume

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -46,7 +47,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--workloads", nargs="+", metavar="NAME", help="qm9, geom, mp20; default: all")
     parser.add_argument("--batch", type=int, help="systems in the common batch; default: 16 on a CPU, 256 on a GPU")
     parser.add_argument("--repeats", type=int, default=5, help="of which the median is taken")
-    parser.add_argument("--minutes", type=float, default=15.0, help="after 60 %% no more search, after 80 %% no plots")
+    parser.add_argument("--minutes", type=float, default=15.0, help="3/4 for measuring and search, after 7/8 no plots")
     parser.add_argument("--quick", action="store_true", help="batches of 2, no search, no plots: does it run?")
     parser.add_argument("--no-plots", action="store_true")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder for the CSV files")
@@ -59,12 +60,13 @@ def build(entry: Entry, bench: Bench) -> Baseline:
     return entry.build().eval().to(bench.device)
 
 
-def rows_of(timer: Timer, workload: Workload) -> list[Row]:
-    """All rows of a network on a workload, one for each published number of evaluations."""
+def rows_of(timer: Timer, workload: Workload, until: float = math.inf) -> list[Row]:
+    """All rows of a network on a workload, one for each published number of evaluations; `until` as in `Timer.best`."""
     entry = timer.entry
     sizes = partial(workload.sizes, hydrogens=entry.hydrogens)
     published = timer.published(sizes)
-    best = timer.best(published, sizes)
+    best = timer.best(published, sizes, until)
+    note = "; ".join(filter(None, (timer.note, "out of time before all ways were tried" if timer.late else "")))
     decoding = decoding_seconds(entry, published, timer.bench, sizes)
     rows = [
         Row(
@@ -80,12 +82,12 @@ def rows_of(timer: Timer, workload: Workload) -> list[Row]:
             seconds=SAMPLES * (published.seconds * evaluations + decoding),
             best=str(best),
             best_seconds=SAMPLES * (best.seconds * evaluations + decoding),
-            note=timer.note,
+            note=note,
         )
         for evaluations in entry.evaluations
     ]
     say(f"  {entry.name}, {workload.name}: {rows[0].milliseconds:,.1f} ms per evaluation; {rows[0].seconds:,.0f} s, "
-        f"at best {rows[0].best_seconds:,.0f} s ({best}) {timer.note}")  # fmt: skip
+        f"at best {rows[0].best_seconds:,.0f} s ({best}) {note}")  # fmt: skip
     return rows
 
 
@@ -119,14 +121,18 @@ def compare(
         load.name: [our_row(generator, load, bench, options.quick), our_row(large, load, bench, options.quick, 3)]
         for load in loads
     }
-    systems = {load.system for load in loads}
-    for entry in [entry for entry in select(options.baselines) if set(entry.systems) & systems]:
-        late = bench.search and elapsed() > 0.6 * options.minutes
-        timer = Timer(replace(bench, search=bench.search and not late), entry, build(entry, bench))
-        timer.note = "best way not searched, out of time" if late else ""
-        for load in loads:
-            if load.system in entry.systems:
-                tables[load.name] += rows_of(timer, load)
+    work = [
+        (entry, places)
+        for entry in select(options.baselines)
+        if (places := [load for load in loads if load.system in entry.systems])
+    ]
+    waiting = sum(len(places) for _, places in work)
+    for entry, places in work:
+        timer = Timer(bench, entry, build(entry, bench))
+        for load in places:
+            share = 60 * (0.75 * options.minutes - elapsed()) / waiting
+            waiting -= 1
+            tables[load.name] += rows_of(timer, load, time.perf_counter() + share)
         del timer
         torch.compiler.reset()
         gc.collect()
@@ -178,7 +184,7 @@ def main(words: list[str] | None = None) -> None:
     report.write_csv(options.out / f"baselines-{generator.device.type}.csv", rows, about)
     if options.docs:
         report.fill(options.docs, f"bench-baselines {generator.device.type}", report.markdown(rows, about))
-    if not (options.quick or options.no_plots or elapsed() > 0.8 * options.minutes):
+    if not (options.quick or options.no_plots or elapsed() > 7 / 8 * options.minutes):
         say("Plots")
         points = list(sweep(generator, bench))
         report.write_csv(options.out / f"baselines-{generator.device.type}-sweep.csv", points, about)

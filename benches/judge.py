@@ -1,8 +1,8 @@
 """An independent judge of generated structures: does not import adit.
 
 Judges molecules (SDF, XYZ or extxyz) and crystals (extxyz, a CIF, or a folder of CIFs) with Open Babel,
-RDKit, pymatgen and smact, and prints the figures of the project's floor. Bonds written in an SDF
-are ignored: everything is inferred from the positions.
+RDKit, pymatgen and smact, and prints their validity, stability and uniqueness. Bonds written in
+an SDF are ignored: everything is inferred from the positions.
 
     python benches/judge.py --molecules molecules.sdf --crystals crystals.extxyz --json verdicts.json
 

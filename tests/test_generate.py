@@ -18,6 +18,7 @@ from adit.errors import AditError, BackendUnavailableError, CheckpointError, Inv
 from adit.flow.solver import SOLVERS
 from adit.generate import Generator, one_ahead
 from adit.models.denoiser import Denoiser
+from adit.models.layers import SelfAttention
 from adit.prior import atom_distribution
 from adit.system import AtomicSystem
 from adit.weights import Pretrained, SamplingDefaults, save_pretrained
@@ -110,6 +111,14 @@ def test_packed_blocks_hold_the_same_systems(system: str, solver: str) -> None:
         each.denoiser = Denoiser(each.model.dit)  # in float32
     options = {"system": system, "seed": 3, "batch_size": 8, "solver": solver}
     assert close(apart.sample(12, **options), packed.sample(12, **options), tolerance=1e-3)
+
+
+def test_an_implementation_asked_for_is_that_of_all_attention() -> None:
+    made = Generator(pretrained(), device="cpu", impl="reference")
+    networks = (made.denoiser.dit, made.model.decoder)
+    parts = [part for network in networks for part in network.modules() if isinstance(part, SelfAttention)]
+    assert made.denoiser.dit.impl == "reference" and len(parts) >= 2
+    assert {part.impl for part in parts} == {"reference"}
 
 
 def test_one_ahead_keeps_order_and_errors_and_works_ahead() -> None:

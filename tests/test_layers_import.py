@@ -196,6 +196,6 @@ def test_the_command_line_starts_light() -> None:
 
 
 def test_the_table_reads_from_the_ground_up() -> None:
-    """The order that design.md draws, as far as it goes."""
+    """Errors and systems at the bottom, commands on top."""
     drawn = ["errors", "system", "batch", "data", "eval", "train.loop", "generate", "cli"]
     assert all(LEVEL[low] < LEVEL[high] for low, high in pairwise(drawn))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -69,7 +70,7 @@ class Way:
     batch: int
     arrangement: str
     compiled: bool = False
-    seconds: float = float("inf")
+    seconds: float = math.inf
 
     def __str__(self) -> str:
         return f"{self.batch}, {self.arrangement}{', compiled' if self.compiled else ''}"
@@ -94,7 +95,7 @@ class Timer:
 
     def __init__(self, bench: Bench, entry: Entry, network: Baseline) -> None:
         self.bench, self.entry, self.network = bench, entry, network
-        self.note, self.has_compiled, self.dynamic = "", False, True
+        self.note, self.late, self.has_compiled, self.dynamic = "", False, False, True
 
     def time(self, way: Way, sizes: Sizes, repeats: int | None = None) -> Way:
         run = evaluation(self.network, sizes(way.batch), way.arrangement, self.entry.guided)
@@ -115,33 +116,44 @@ class Timer:
         arrangement = PADDED if self.entry.pads else GROUPED
         return self.time(Way(batch=self.bench.batch, arrangement=arrangement), sizes)
 
-    def best(self, published: Way, sizes: Sizes) -> Way:
-        """The fastest way found: other batch sizes, both arrangements, and the best of these compiled."""
+    def best(self, published: Way, sizes: Sizes, until: float = math.inf) -> Way:
+        """The fastest way found: other batch sizes, both arrangements, and the best of these compiled.
+
+        `until`: of `time.perf_counter`; ways that would begin later are not tried, and `late` says so.
+        """
+        self.late = False
         if not self.bench.search:
             return published
         batch, found = published.batch, published
-        for size in (max(batch // 4, 1), batch, 4 * batch):
+        for size in (4 * batch, max(batch // 4, 1), batch):
             for arrangement in (PADDED, GROUPED) if self.entry.masks else (GROUPED,):
                 way = Way(batch=size, arrangement=arrangement)
                 if way == replace(published, seconds=way.seconds) or published.seconds * size > self.bench.patience:
                     continue
-                found = min(found, self.attempt(way, sizes), key=lambda tried: tried.seconds)
-        found = min(found, self.compiled(found, sizes), key=lambda tried: tried.seconds)
+                found = min(found, self.in_time(until, self.attempt, way, sizes), key=lambda tried: tried.seconds)
+        found = min(found, self.in_time(until, self.compiled, found, sizes), key=lambda tried: tried.seconds)
         if found == published:
             return published
         return min(published, self.time(found, sizes), key=lambda tried: tried.seconds)
 
+    def in_time(self, until: float, trial: Callable[[Way, Sizes], Way], way: Way, sizes: Sizes) -> Way:
+        """A trial of a way; after `until` none is made and the way counts as infinitely slow."""
+        if time.perf_counter() < until:
+            return trial(way, sizes)
+        self.late = True
+        return replace(way, seconds=math.inf)
+
     def compiled(self, way: Way, sizes: Sizes) -> Way:
         """One run of the same compiled; where that fails for dynamic shapes, for the one shape of a padded batch."""
         made = self.attempt(replace(way, compiled=True), sizes)
-        if made.seconds == float("inf") and self.dynamic and self.entry.masks:
+        if made.seconds == math.inf and self.dynamic and self.entry.masks:
             self.note, self.dynamic, self.has_compiled = "", False, False
             made = self.attempt(replace(way, arrangement=PADDED, compiled=True), sizes)
         return made
 
     def attempt(self, way: Way, sizes: Sizes) -> Way:
         """One run; infinitely slow where memory or torch.compile fails."""
-        never = replace(way, seconds=float("inf"))
+        never = replace(way, seconds=math.inf)
         try:
             return self.time(way, sizes, 1)
         except torch.OutOfMemoryError:

@@ -1,6 +1,6 @@
 """The kernels of adit-kernels on a GPU against what plain torch gives: `make bench-gpu`, one command, minutes.
 
-Needs torch and triton; neither Rust nor RDKit. `--dry-run` runs every line on the CPU, tiny, under Triton's
+Needs torch, triton and numpy; neither Rust nor RDKit. `--dry-run` runs every line on the CPU, tiny, under Triton's
 interpreter: its times mean nothing. Results go to benches/results/gpu-CARD.csv.
 """
 

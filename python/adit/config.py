@@ -57,7 +57,7 @@ class OptimConfig:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class TrainConfig:
-    """What both stages share. `tokens_per_step` counts atoms; `cuda_graphs` counts on a GPU (`adit.train.graphs`)."""
+    """What all stages share. `tokens_per_step` counts atoms; `cuda_graphs` counts on a GPU (`adit.train.graphs`)."""
 
     steps: int
     tokens_per_step: int = 4096

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -17,15 +18,13 @@ from adit.flow.guidance import Network, guidance_labels, guided
 from adit.flow.solver import SOLVERS, integrate, time_grid
 from adit.models.denoiser import Denoiser, Schedule
 from adit.models.dit import CRYSTAL, MOLECULE, NULL
+from adit.models.layers import set_impl
 from adit.models.vae import Decoded
-from adit.ops.dispatch import Impl, kernels
+from adit.ops.dispatch import BFLOAT16_CAPABILITY, Impl, kernels
 from adit.ops.packing import Packing
 from adit.prior import Choices, choose_from
 from adit.system import AtomicSystem
 from adit.weights.store import Pretrained, SamplingDefaults, load_pretrained
-
-if TYPE_CHECKING:
-    pass
 
 SYSTEMS = ("molecule", "crystal")
 DEFAULT_WEIGHTS = "joint-tiny"
@@ -100,6 +99,8 @@ class Generator:
         self.model = weights.model.to(self.device).eval()
         self.denoiser = Denoiser(self.model.dit, half_precision(self.device))
         self.denoiser.dit.impl = impl
+        for network in (self.denoiser.dit, self.model.decoder):
+            set_impl(network, impl)
         self._packs  # noqa: B018  impl="triton" that cannot run is refused here
 
     @classmethod
@@ -207,13 +208,14 @@ class Generator:
             start += block
 
     def _block(self, run: _Run, indices: range, progress: Callable[[int], None] | None) -> list[AtomicSystem]:
-        groups = run.groups(indices, None if self._packs else _GROUP_ON_CPU)
+        groups = run.groups(indices, _GROUP_ON_CPU if self.device.type == "cpu" else None)
         out: dict[int, AtomicSystem] = {}
-        for group, systems in self._together(run, groups) if self._packs else self._apart(run, groups):
-            for index, system in zip(group.indices, systems, strict=True):
-                out[index] = replace(system, info={"index": index, "seed": run.seed})
-            if progress is not None:
-                progress(len(systems))
+        with _current(self.device):
+            for group, systems in self._together(run, groups) if self._packs else self._apart(run, groups):
+                for index, system in zip(group.indices, systems, strict=True):
+                    out[index] = replace(system, info={"index": index, "seed": run.seed})
+                if progress is not None:
+                    progress(len(systems))
         return [out[index] for index in indices]
 
     @torch.inference_mode()
@@ -244,8 +246,9 @@ class Generator:
 
     @torch.inference_mode()
     def _alone(self, run: _Run, group: _Group) -> list[AtomicSystem]:
-        network = run.schedule.of_one_size(run.counts([group], self.device))
-        return self._decode(run, self._integrate(run, network, self._noise(run, group)))
+        with _current(self.device):
+            network = run.schedule.of_one_size(run.counts([group], self.device))
+            return self._decode(run, self._integrate(run, network, self._noise(run, group)))
 
     def _noise(self, run: _Run, group: _Group) -> Tensor:
         """(draws, B, size, latent dimensions), each system's from its own stream."""
@@ -290,9 +293,17 @@ def one_ahead(items: Iterator[_Item]) -> Iterator[_Item]:
             yield cast("_Item", item)
 
 
+def _current(device: torch.device) -> AbstractContextManager[object]:
+    """Makes a GPU the one that this thread's kernels and graphs go to."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
 def half_precision(device: torch.device) -> torch.dtype:
     """bfloat16 where the hardware multiplies it, else float32."""
-    fast = device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
+    if device.type == "cuda":
+        fast = torch.cuda.get_device_capability(device) >= BFLOAT16_CAPABILITY
+    else:
+        fast = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
     return torch.bfloat16 if fast else torch.float32
 
 

@@ -105,6 +105,10 @@ def test_search_tries_batches_and_arrangements() -> None:
     impatient = Timer(replace(BENCH, patience=0.0), timer.entry, network)
     assert impatient.best(published, growing).batch == 4
     assert {len(seen) for seen in network.seen} <= {4}
+    network.seen.clear()
+    assert timer.best(published, growing, until=0.0) == published and timer.late and not network.seen
+    timer.best(published, growing)
+    assert not timer.late
 
 
 def growing(count: int) -> Tensor:
@@ -231,7 +235,7 @@ def test_out_of_time_nothing_is_searched(tmp_path: Path) -> None:
     bench_baselines.main([*words, "--out", str(tmp_path)])
     with (tmp_path / "baselines-cpu.csv").open() as file:
         notes = {row["network"]: row["note"] for row in csv.DictReader(file)}
-    assert notes["TABASCO-hot"] == "best way not searched, out of time"
+    assert notes["TABASCO-hot"] == "out of time before all ways were tried"
     assert not list(tmp_path.glob("*sweep*")), "plots take time too"
 
 
@@ -244,7 +248,7 @@ def test_the_whole_command(tmp_path: Path) -> None:
     with (tmp_path / "baselines-cpu.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 4 + 4 + 4  # two of ours on each workload, beside two baselines or FlowMM with two step counts
-    shipped = [row for row in rows if row["network"].startswith("adit, shipped")]
+    shipped = [row for row in rows if row["network"].startswith("adit, joint-tiny")]
     assert [float(row["ratio"]) for row in shipped] == [1, 1, 1]
     geoldm = next(row for row in rows if row["network"] == "GeoLDM")
     network = float(geoldm["milliseconds"]) / 1000 / 2 * 1000 * 10_000

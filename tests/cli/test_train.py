@@ -94,6 +94,11 @@ def test_a_finished_network_is_trained_on_by_the_clock(finished: Path, tmp_path:
     code, _, err = train("dit", "--recipe", "joint-test", *common, "--out", run, "--minutes", "0.05")
     assert code == 0, err
     assert losses(run / "dit")[0][1] < losses(finished / "dit")[0][1], "it knew something"
+    code, _, err = train("export", run)
+    assert code == 2 and "holds no checkpoint of an autoencoder" in err
+    code, _, err = train("export", run, "--vae", finished)
+    assert code == 0, err
+    assert (run / "weights" / "config.json").exists()
     code, _, err = train("dit", "--recipe", "joint-gpu", *common, "--out", tmp_path / "other", "--steps", "1")
     assert code == 2 and "does not fit recipe joint-gpu" in err and "Traceback" not in err
 
@@ -137,6 +142,8 @@ def test_kill_and_resume_is_the_same_run(finished: Path, tmp_path: Path) -> None
         (["vae", "--recipe", "joint-test", "--data", "no-such-data"], "adit-data prepare"),
         (["dit", "--recipe", "joint-test", "--data", str(DATA), "--out", "no-such-run"], "holds no checkpoint"),
         (["export", "no-such-run"], "holds no checkpoint"),
+        (["vae", "--recipe", "joint-test", "--data", str(DATA), "--out", str(DATA / "meta.json")], "be written"),
+        (["vae", "--recipe", "joint-test", "--steps", "5", "--minutes", "1"], "contradict each other"),
         (["speedrun", "--vae-share", "0.8", "--decoder-share", "0.3"], "leave no time for the Diffusion Transformer"),
         (
             ["export", "no-such-run", "--sampling", "molecule=rk4:100:1"],
@@ -155,3 +162,12 @@ def test_an_earlier_run_is_not_overwritten(finished: Path) -> None:
     code, _, err = train("vae", "--recipe", "joint-test", "--data", DATA, "--out", finished)
     assert code == 2
     assert "--resume" in err
+
+
+def test_fewer_tokens_make_smaller_groups() -> None:
+    from adit.cli.train import _recipe
+
+    small = _recipe("joint-tiny-gpu", None, "dit", None, 4096, None, None, None).dit_train
+    assert (small.tokens_per_step, small.tokens_per_group) == (4096, 4096)
+    large = _recipe("joint-tiny-gpu", None, "dit", None, 10**6, None, None, None).dit_train
+    assert (large.tokens_per_step, large.tokens_per_group) == (10**6, 49_152)

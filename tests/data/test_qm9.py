@@ -109,6 +109,7 @@ def test_mathematica_numbers(tmp_path: Path) -> None:
     folder = tmp_path / "xyz"
     folder.mkdir()
     (folder / "dsgdb9nsd_000004.xyz").write_text(text)
+    (folder / "dsgdb9nsd_000005.xyz").write_bytes(b"1\n\xff\xfe broken\n")
     [system] = prepare("qm9", folder, tmp_path / "out")
     np.testing.assert_allclose(system.positions[0], [1e-6, 0, -2.5e-3])
     assert system.info["mu"] == 1e-6

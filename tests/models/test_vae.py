@@ -64,17 +64,14 @@ def test_latents_are_normalised_and_decode_takes_it_back(batch: SystemBatch) -> 
 
     vae = VAE(VAEConfig(width=16, heads=2, encoder_layers=1, decoder_layers=1, latent_dim=3))
     with torch.no_grad():
-        mean, log_variance = vae.posterior(batch)
+        mean, _ = vae.posterior(batch)
         plain = Decoded(*vae.decoder(mean, batch.periodic))
         vae.latent_mean[:], vae.latent_std[:] = mean.mean((0, 1)), mean.std((0, 1))
         latents = vae.encode(batch)
         again = vae.decode(latents, batch.periodic)
-        sampled = vae.encode(batch, torch.Generator().manual_seed(0))
     torch.testing.assert_close(latents.mean((0, 1)), torch.zeros(3), atol=1e-4, rtol=0)
     torch.testing.assert_close(latents.std((0, 1)), torch.ones(3), atol=1e-4, rtol=0)
     torch.testing.assert_close(plain.logits, again.logits, atol=1e-4, rtol=1e-4)
-    spread = ((sampled - latents) * vae.latent_std) / (0.5 * log_variance).exp()
-    assert abs(float(spread.std()) - 1) < 0.15, "posterior samples have the posterior's spread"
 
 
 def test_decoded_molecules_are_centred(vae: VAE, batch: SystemBatch) -> None:

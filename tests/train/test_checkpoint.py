@@ -15,6 +15,7 @@ from adit.config import OptimConfig
 from adit.errors import CheckpointError
 from adit.train.checkpoint import Saver, list_checkpoints, load_checkpoint, read_state, save_checkpoint
 from adit.train.optim import EMA, make_optimizers
+from adit.train.reconstruct import recipe_of
 
 
 class Net(nn.Module):
@@ -195,3 +196,8 @@ def test_a_checkpoint_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a file where the folder should be")
     with pytest.raises(OSError), Saver() as saver:
         saver.save(tmp_path / "run", 3, *state(), {})
+
+
+def test_a_checkpoint_without_a_recipe_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"step-1 names no recipe"):
+        recipe_of({"stage": "vae"}, tmp_path / "step-1")

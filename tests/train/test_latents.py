@@ -84,7 +84,7 @@ def test_batches_have_one_shape_and_hold_what_was_asked_for(vae: VAE, data: Pack
 
 
 def test_a_budget_too_small_is_refused(vae: VAE, data: PackedDataset) -> None:
-    with pytest.raises(InvalidInputError, match=r"need 4 times as many atoms.*got tokens_per_group=60"):
+    with pytest.raises(InvalidInputError, match=r"need more than 3 times.*got tokens_per_group=60"):
         LatentPool(vae, data, 1, 60, 0.5, 0.5, seed=0)
 
 

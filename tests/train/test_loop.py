@@ -197,6 +197,26 @@ def test_a_run_by_the_clock_ends_in_time(make_trainer, tmp_path: Path) -> None: 
     assert read_state(list_checkpoints(tmp_path)[-1])["step"] == 40
 
 
+def test_a_run_whose_time_ends_while_it_validates_leaves_its_last_step(make_trainer, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    clock = Clock()
+    trainer = make_trainer("dit", tmp_path, steps=10**9, log_every=1, validate_every=3, checkpoint_every=1000)
+    trainer.budget = Budget(10.0, clock)
+    step = trainer._step
+
+    def timed(*arguments) -> None:  # type: ignore[no-untyped-def]
+        clock.now += 1.0
+        step(*arguments)
+
+    def validate(_: torch.nn.Module) -> dict[str, float]:
+        clock.now += 100.0
+        return {"figure": 1.0}
+
+    trainer._step, trainer.validate = timed, validate
+    assert trainer.run() == 4, "one more, that the schedule ends with"
+    state = read_state(list_checkpoints(tmp_path)[-1])
+    assert (state["step"], state["steps"]) == (4, 4)
+
+
 def test_a_budget_foretells_the_steps_and_ends_with_the_time() -> None:
     clock = Clock()
     budget = Budget(100.0, clock)

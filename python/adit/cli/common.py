@@ -33,6 +33,9 @@ def run(app: typer.Typer) -> None:
             words = f"{error.format_message().rstrip('.')}. See {Path(sys.argv[0]).name} --help"  # type: ignore[attr-defined]
             print(f"error: {' '.join(words.split())}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:  # a full disk, say, where nobody expected it
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
         sys.exit(130)

@@ -28,7 +28,7 @@ DEFAULT_OUT = {"molecule": "molecules.sdf", "crystal": "crystals.extxyz"}
 
 _MAX_SEED = 2**63 - 1
 _MAX_ATOMS = 2048
-_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class Options:
             raise InvalidInputError(f"--cfg must be a finite number (1 is no guidance); got {self.cfg}")
         self._check_formula()
         if not _DEVICE.fullmatch(self.device):
-            raise InvalidInputError(f"--device must be auto, cpu, cuda, cuda:N or mps; got {self.device!r}")
+            raise InvalidInputError(f"--device must be auto, cpu, cuda or cuda:N; got {self.device!r}")
 
     def _check_formula(self) -> None:
         try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adit.cli.common import run
+from adit.cli.common import check_writable, run
 from adit.config import Recipe
 from adit.errors import InvalidInputError
 from adit.recipes import RECIPES, get_recipe
@@ -68,9 +68,8 @@ def vae(
     chosen = _recipe(recipe, data, "vae", steps, tokens, seed, compile, bf16)
     from adit.train.stages import train_vae
 
-    folder = train_vae(
-        chosen, out or Path("runs") / chosen.name, _device(device, threads), resume, stop_at, _budget(minutes)
-    )
+    place = _folder(out, chosen)
+    folder = train_vae(chosen, place, _device(device, threads), resume, stop_at, _budget(minutes, steps))
     typer.echo(f"autoencoder in {folder}; next: adit-train dit --recipe {recipe}")
 
 
@@ -95,9 +94,9 @@ def decoder(
     chosen = _recipe(recipe, data, "decoder", steps, tokens, seed, compile, bf16)
     from adit.train.stages import train_decoder
 
-    folder = out or Path("runs") / chosen.name
+    folder = _folder(out, chosen)
     source = vae or folder / "vae"
-    done = train_decoder(chosen, folder, source, _device(device, threads), resume, stop_at, _budget(minutes))
+    done = train_decoder(chosen, folder, source, _device(device, threads), resume, stop_at, _budget(minutes, steps))
     typer.echo(f"autoencoder with this decoder in {done}; `adit-train export {folder}` takes it")
 
 
@@ -125,10 +124,10 @@ def dit(
     chosen = _recipe(recipe, data, "dit", steps, tokens, seed, compile, bf16)
     from adit.train.stages import train_dit
 
-    folder = out or Path("runs") / chosen.name
+    folder = _folder(out, chosen)
     on = _device(device, threads)
-    done = train_dit(chosen, folder, vae or folder, on, resume, stop_at, _budget(minutes), start)
-    typer.echo(f"Diffusion Transformer in {done}; next: adit-train export {folder}")
+    done = train_dit(chosen, folder, vae or folder, on, resume, stop_at, _budget(minutes, steps), start)
+    typer.echo(f"Diffusion Transformer in {done}; next: adit-train export {folder}{f' --vae {vae}' if vae else ''}")
 
 
 @app.command()
@@ -159,7 +158,7 @@ def speedrun(
 
     for stage in ("decoder", "dit"):
         chosen = with_overrides(chosen, stage, seed=seed, compile=compile)
-    folder, on = out or Path("runs") / chosen.name, _device(device, threads)
+    folder, on = _folder(out, chosen), _device(device, threads)
     clock = time.process_time if cpu_time else time.monotonic
     weights = run_all(chosen, folder, on, minutes, vae_share, decoder_share, resume, clock)
     typer.echo(f"weights in {weights}; try: adit-gen --weights {weights}")
@@ -169,6 +168,7 @@ def speedrun(
 def export(
     run_folder: Annotated[Path, typer.Argument(help="folder of a run that holds vae/ or decoder/, and dit/")],
     out: Annotated[Path | None, typer.Option(help="folder to write; default: RUN/weights")] = None,
+    vae: VAEOption = None,
     name: Annotated[str | None, typer.Option(help="name of the weights; default: the run's")] = None,
     sampling: Annotated[
         list[str] | None,
@@ -182,7 +182,8 @@ def export(
 
     defaults = dict(map(_sampling, sampling or []))
     target = out or run_folder / "weights"
-    export_weights(run_folder, target, name or run_folder.name, defaults)
+    check_writable("--out", target / "config.json")
+    export_weights(run_folder, target, name or run_folder.name, defaults, vae_folder=vae)
     size = (target / "model.safetensors").stat().st_size / 2**20
     typer.echo(f"{target}: {size:.1f} MiB; try: adit-gen --weights {target}")
 
@@ -191,7 +192,7 @@ def export(
 def recipes() -> None:
     """The recipes, one a line."""
     for name, make in RECIPES.items():
-        typer.echo(f"{name:12} {(make.__doc__ or '').splitlines()[0]}")
+        typer.echo(f"{name:14} {(make.__doc__ or '').splitlines()[0]}")
 
 
 def _recipe(
@@ -209,7 +210,16 @@ def _recipe(
         chosen = replace(chosen, data=tuple(data))
     from adit.train.stages import with_overrides
 
-    return with_overrides(chosen, stage, steps=steps, tokens_per_step=tokens, seed=seed, compile=compile, bf16=bf16)
+    group = tokens and min(tokens, getattr(chosen, f"{stage}_train").tokens_per_group)
+    values = {"steps": steps, "tokens_per_step": tokens, "tokens_per_group": group}
+    return with_overrides(chosen, stage, **values, seed=seed, compile=compile, bf16=bf16)
+
+
+def _folder(out: Path | None, recipe: Recipe) -> Path:
+    """Of the run, which can be written."""
+    folder = out or Path("runs") / recipe.name
+    check_writable("--out", folder / "vae")
+    return folder
 
 
 def _sampling(text: str) -> tuple[str, SamplingDefaults]:
@@ -227,9 +237,11 @@ def _sampling(text: str) -> tuple[str, SamplingDefaults]:
     return match[1], SamplingDefaults(solver=match[2], steps=steps, cfg=cfg, formula=formula)
 
 
-def _budget(minutes: float | None) -> Budget | None:
+def _budget(minutes: float | None, steps: int | None) -> Budget | None:
     from adit.train.meter import Budget
 
+    if minutes is not None and steps is not None:
+        raise InvalidInputError("--minutes and --steps contradict each other; choose one")
     return None if minutes is None else Budget(60 * minutes)
 
 
@@ -240,7 +252,10 @@ def _device(name: str, threads: int | None) -> torch.device:
 
     if threads is not None:
         torch.set_num_threads(threads)
-    return choose_device(name)
+    chosen = choose_device(name)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)  # kernels and graphs go to the current one
+    return chosen
 
 
 def main() -> None:

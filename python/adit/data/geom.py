@@ -74,7 +74,9 @@ def _molecule(name: str, data: bytes, conformers: int) -> list[Entry]:
                 info[key] = float(conformer[key])
             entries.append(from_rdkit(conformer["rd_mol"], info=info))
         return entries or [BrokenEntry(name, "no conformers")]
-    except (pickle.UnpicklingError, EOFError, AttributeError, ImportError, LookupError, TypeError, ValueError) as error:
+    except (  # RDKit's are RuntimeErrors
+        pickle.UnpicklingError, EOFError, AttributeError, ImportError, LookupError, RuntimeError, TypeError, ValueError
+    ) as error:  # fmt: skip
         return [BrokenEntry(name, f"not a molecule of GEOM: {type(error).__name__}: {error}")]
 
 

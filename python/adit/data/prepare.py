@@ -21,6 +21,7 @@ from adit.data.packed import PackedDataset
 from adit.data.pool import run_tasks
 from adit.data.standard import standardise
 from adit.errors import InvalidInputError, UnreadableFileError
+from adit.output import writing
 from adit.system import AtomicSystem
 
 Progress = Callable[[int, int], None]
@@ -102,14 +103,12 @@ def prepare(
         "skipped": len(broken),
     }
     data = merge(parts, meta)
-    try:
+    with writing(folder):
         data.save(folder)
         with (folder / "report.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["entry", "reason"])
             writer.writerows([entry.source, entry.reason] for entry in broken)
-    except OSError as error:
-        raise InvalidInputError(f"{folder} cannot be written: {error.strerror or error}") from error
     return PackedDataset.load(folder)
 
 
@@ -164,10 +163,8 @@ def _spec(name: str, source: str | os.PathLike[str] | None) -> DatasetSpec:
 
 def _refuse_folder(folder: Path) -> None:
     """`save` replaces its folder; so it must be absent, empty, or an earlier data set, and its place writable."""
-    try:
+    with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InvalidInputError(f"{folder} cannot be written: {error.strerror or error}") from error
     if not folder.exists():
         if not os.access(folder.parent, os.W_OK):
             raise InvalidInputError(f"{folder} cannot be written: {folder.parent} is read-only")

@@ -91,7 +91,7 @@ def tasks(source: Path, options: ReadOptions) -> Iterator[Task]:
         if packs:
             return _pack_tasks(packs, options)
         if xyz:
-            return _xyz_tasks((path.read_text() for path in xyz), options)
+            return _xyz_tasks((path.read_text("utf-8", errors="replace") for path in xyz), options)
         if sdf:
             return _sdf_tasks(sdf[0], options)
     elif name.endswith((".csv", ".csv.gz")):

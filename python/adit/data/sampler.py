@@ -31,7 +31,7 @@ class TokenBudgetSampler:
         tokens_per_step: atoms in a step; the last group may exceed it.
         tokens_per_group: atoms in a group, at most (one system at least).
         crystal_fraction: share of systems that are crystals; ignored if there is only one kind.
-        seed: any integer.
+        seed: not negative.
         mixed: groups of systems of any sizes.
     """
 

@@ -1,6 +1,6 @@
 """Published figures, to stand beside one's own where the protocol is the same.
 
-All are as the project's recipe (section 7) gives them. It has two sets of figures for ADiT on QM9 that do not agree:
+All were collected when this project began. There are two sets of figures for ADiT on QM9 that do not agree:
 the published ones, and those of the summary that this project started from; each entry says which it is of.
 """
 
@@ -24,8 +24,8 @@ class Published:
     source: str
 
 
-PAPERS = "published figures, recipe section 7"
-SUMMARY = "the summary that this project started from, recipe section 7"
+PAPERS = "figures published with these methods"
+SUMMARY = "the summary that this project started from, which differs from the published figures"
 
 
 def _table(

@@ -76,7 +76,8 @@ class DiT(nn.Module):
 
         Args:
             x_BNL: noisy latents; (T, L) of systems of any sizes if there is a `packing`, and so is the result.
-            t_B: time from 0 (noise) to 1 (data); (B,), or (1,) if all systems share time and label.
+            t_B: time from 0 (noise) to 1 (data); (B,), or (1,) if all systems share time and label and there is no
+                `packing`.
             label_B: MOLECULE, CRYSTAL or NULL; like `t_B`.
             self_condition_BNL: an earlier prediction of the clean latents; zeros for none.
             counts_BE: see `context`.

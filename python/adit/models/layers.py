@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from adit.ops.attention import attention, head_limit, packed_attention
 from adit.ops.block import BlockWeights
-from adit.ops.dispatch import kernels
+from adit.ops.dispatch import Impl, kernels
 from adit.ops.packing import Packing
 
 
-def sinusoidal_embedding(values: Tensor, width: int, max_period: float = 10_000.0) -> Tensor:
+def sinusoidal_embedding(values: Tensor, width: int) -> Tensor:
     """(...,) to (..., width): cosines and sines at geometrically spaced frequencies (Vaswani 2017)."""
     half = width // 2
-    frequencies = torch.exp(-math.log(max_period) * torch.arange(half, device=values.device) / half)
+    frequencies = torch.exp(-math.log(10_000.0) * torch.arange(half, device=values.device) / half)
     angles = values.float()[..., None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], -1)
 
@@ -33,20 +33,25 @@ def fourier_features(fractional: Tensor, n_frequencies: int) -> Tensor:
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention among the atoms of a system, with optional normalised queries and keys."""
+    """Multi-head attention among the atoms of a system, with optional normalised queries and keys.
+
+    Attributes:
+        impl: which implementation it runs on, see `adit.ops.dispatch.kernels`; see also `set_impl`.
+    """
 
     def __init__(self, width: int, heads: int, qk_norm: bool) -> None:
         super().__init__()
         self.heads, self.qk_norm = heads, qk_norm
+        self.impl: Impl = "auto"
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
     def forward(self, x_BND: Tensor) -> Tensor:
         systems, atoms, width = x_BND.shape
         qkv = self.qkv(x_BND).view(systems, atoms, 3, self.heads, width // self.heads)
-        if qkv.device.type != "cpu" and kernels("auto", qkv, head_limit(width // self.heads)):
+        if qkv.device.type != "cpu" and kernels(self.impl, qkv, head_limit(width // self.heads)):
             packing = Packing.uniform(systems, atoms, qkv.device)
-            mixed = packed_attention(qkv.flatten(0, 1), packing, qk_norm=self.qk_norm)
+            mixed = packed_attention(qkv.flatten(0, 1), packing, qk_norm=self.qk_norm, impl=self.impl)
             packed: Tensor = self.out(mixed.view(systems, atoms, width))
             return packed
         q_BHNK, k_BHNK, v_BHNK = qkv.permute(2, 0, 3, 1, 4)
@@ -59,13 +64,20 @@ class SelfAttention(nn.Module):
         return out
 
 
+def set_impl(network: nn.Module, impl: Impl) -> None:
+    """Which implementation all attention in a network runs on."""
+    for module in network.modules():
+        if isinstance(module, SelfAttention):
+            module.impl = impl
+
+
 class FeedForward(nn.Module):
     """Two linear layers with a GELU between (exact: on a CPU six times faster than the tanh form)."""
 
-    def __init__(self, width: int, ratio: int = 4) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.up = nn.Linear(width, ratio * width)
-        self.down = nn.Linear(ratio * width, width)
+        self.up = nn.Linear(width, 4 * width)
+        self.down = nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.down(F.gelu(self.up(x)))

@@ -145,7 +145,7 @@ class VAE(nn.Module):
     """Encoder and decoder, with the statistics that bring each latent channel to mean 0 and variance 1.
 
     `latent_mean` and `latent_std` (L,) follow the posterior means during training as running averages
-    and are fixed from the whole training set at its end (`adit.train.vae`).
+    and are set from the training set before the next stages (`adit.train.stages`).
     """
 
     latent_mean: Tensor
@@ -166,12 +166,9 @@ class VAE(nn.Module):
         )
         return mean, log_variance
 
-    def encode(self, batch: SystemBatch, generator: torch.Generator | None = None) -> Tensor:
-        """A sample of the posterior, normalised: (B, N, L). Without a generator, its mean."""
-        mean, log_variance = self.posterior(batch)
-        if generator is not None:
-            noise = torch.randn(mean.shape, generator=generator, device=mean.device)
-            mean = mean + (0.5 * log_variance).exp() * noise
+    def encode(self, batch: SystemBatch) -> Tensor:
+        """The mean of the posterior, normalised: (B, N, L)."""
+        mean, _ = self.posterior(batch)
         return (mean - self.latent_mean) / self.latent_std
 
     def decode(self, latents_BNL: Tensor, periodic_B: Tensor) -> Decoded:

@@ -15,6 +15,9 @@ from adit.errors import BackendUnavailableError, InvalidInputError
 
 Impl = Literal["auto", "triton", "reference"]
 
+BFLOAT16_CAPABILITY = (8, 0)
+"""Of GPUs that multiply bfloat16, from Ampere on, for which the kernels are made."""
+
 _log = logging.getLogger("adit.ops")
 
 
@@ -24,7 +27,7 @@ def _kernels() -> ModuleType | str:
     try:
         return importlib.import_module("adit_kernels")
     except ImportError as error:
-        return f"{error} (`pip install adit-kernels`, from the folder kernels/ of adit's repository)"
+        return f"{error} (`pip install ./kernels` in adit's repository)"
 
 
 def _interpreted() -> bool:
@@ -40,6 +43,8 @@ def why_not_triton(like: Tensor) -> str | None:
         return f"the kernels take float32, bfloat16 and float16, not {str(like.dtype).removeprefix('torch.')}"
     if like.device.type != "cuda" and not _interpreted():
         return f"the kernels need a CUDA device, and the tensors are on {like.device}"
+    if like.device.type == "cuda" and (found := torch.cuda.get_device_capability(like.device)) < BFLOAT16_CAPABILITY:
+        return f"the kernels need a GPU of compute capability 8.0 or more, and {like.device} has {found[0]}.{found[1]}"
     return None
 
 

@@ -10,7 +10,7 @@ DATA = ("qm9", "mp20")
 
 
 def joint_tiny() -> Recipe:
-    """The weights in the wheel: small enough for a laptop, trained in hours on two CPU cores.
+    """The networks of the weights in the wheel: small enough for a laptop, trained in hours on two CPU cores.
 
     Too few to learn what the formula of a crystal asks for: it takes all elements.
     """

@@ -90,9 +90,10 @@ class LatentPool:
         self.device, self.max_length = vae.latent_mean.device, int(self.lengths.max())
         share = int(first * tokens)
         self.parts = [share, tokens - share] if 0 < first < 1 else [tokens]
-        if min(self.parts) < 2 * self.max_length:
+        if min(self.parts) < 2 * self.max_length or tokens <= 3 * self.max_length:
             raise InvalidInputError(
-                f"packed batches of systems of up to {self.max_length} atoms need 4 times as many atoms at least; got "
+                f"packed batches need more than 3 times the {self.max_length} atoms of the largest system, and 2 times "
+                f"in each part that self-conditioning makes ({', '.join(map(str, self.parts))}); got "
                 f"tokens_per_group={tokens}"
             )
         self.tokens = tokens - 2 * self.max_length

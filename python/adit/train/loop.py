@@ -1,4 +1,4 @@
-"""The training loop that both stages share."""
+"""The training loop that all stages share."""
 
 from __future__ import annotations
 
@@ -92,13 +92,14 @@ class Trainer:
             self.meter = Meter(self.device, state.get("window", {}))
             if budget is not None:
                 budget.resume(state.get("seconds", 0.0))
+        if budget is not None:
+            self.config = replace(self.config, steps=budget.steps(start))
+        self.graphs = None  # they replay with the generator of the run that captured them
         log = Log(self.folder, start)
         generator = torch.Generator(self.device)
         done = start
         with Saver() as saver:
             for step, groups in enumerate(islice(self.sampler(), start, None), start):
-                if budget is not None:
-                    self.config = replace(self.config, steps=budget.steps(step))
                 if step >= self._last(stop_at):
                     break
                 self._step(step, groups, optimizers, generator)
@@ -304,7 +305,7 @@ class Log:
         self._record(step, "validation", figures)
         shown = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
         self.console.print(f"[bold green]step {step} validation[/]  {shown}", highlight=False, soft_wrap=True)
-        self.clock = time.monotonic()
+        self.written, self.clock = step, time.monotonic()
 
     def _record(self, step: int, kind: str, values: dict[str, float]) -> None:
         new = not self.path.exists()

@@ -89,7 +89,7 @@ class Budget:
     def steps(self, done: int) -> int:
         """The steps of the whole run at the pace of the first `done`; `done` itself when the time is over.
 
-        One at least: a run always leaves a checkpoint.
+        One at least, and asked once after each step: a run always ends with a checkpoint.
         """
         spent = self.spent()
         if done and spent >= self.seconds:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from adit.batch import gather
-from adit.config import recipe_from_dict
+from adit.config import Recipe, recipe_from_dict
 from adit.convert.base import BrokenEntry
 from adit.data.packed import PackedDataset
 from adit.data.standard import standardise
@@ -31,9 +32,20 @@ def read_vae(checkpoint: Path, device: torch.device) -> VAE:
     state = read_state(checkpoint)
     if state.get("stage", "vae") != "vae":
         raise CheckpointError(f"{checkpoint} is a checkpoint of the stage {state['stage']!r}; expected one of a VAE")
-    vae = VAE(recipe_from_dict(state["recipe"]).vae)
+    vae = VAE(recipe_of(state, checkpoint).vae)
     load_tensors(checkpoint / "ema.safetensors", vae)
     return vae.to(device).eval().requires_grad_(False)
+
+
+def recipe_of(state: dict[str, Any], checkpoint: Path) -> Recipe:
+    """The recipe that a checkpoint of this state was trained with.
+
+    Raises:
+        CheckpointError: the state names none.
+    """
+    if "recipe" not in state:
+        raise CheckpointError(f"{checkpoint} names no recipe; expected a checkpoint of `adit-train`")
+    return recipe_from_dict(state["recipe"])
 
 
 def find_vae(folder: Path) -> Path:

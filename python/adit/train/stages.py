@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from adit.config import Recipe, TrainConfig, recipe_from_dict, to_dict
+from adit.config import Recipe, TrainConfig, to_dict
 from adit.data.packed import PackedDataset
 from adit.data.prepare import load
 from adit.errors import CheckpointError, InvalidInputError
@@ -24,7 +24,7 @@ from adit.train.dit import DiTLoss
 from adit.train.latents import LatentPool
 from adit.train.loop import Loss, Trainer, compile_blocks
 from adit.train.meter import Budget
-from adit.train.reconstruct import find_vae, read_vae
+from adit.train.reconstruct import find_vae, read_vae, recipe_of
 from adit.train.vae import DecoderLoss, VAELoss
 from adit.train.validate import (
     atom_counts,
@@ -116,10 +116,12 @@ def train_dit(
     torch.manual_seed(recipe.dit_train.seed)
     dit = DiT(recipe.dit).to(device)
     if start is not None:
-        try:
-            dit.load_state_dict(load_pretrained(start).model.dit.state_dict())
-        except RuntimeError as error:
-            raise CheckpointError(f"the network of {start} does not fit recipe {recipe.name}: {error}") from error
+        known = load_pretrained(start).model.dit
+        if known.config != recipe.dit:
+            raise CheckpointError(
+                f"the network of {start} does not fit recipe {recipe.name}: {known.config}, not {recipe.dit}"
+            )
+        dit.load_state_dict(known.state_dict())
     out = _run_folder(folder / "dit", resume)
 
     loss = DiTLoss(dit, vae, recipe.flow)
@@ -200,8 +202,9 @@ def can_validate() -> bool:
 
 
 def export(
-    run: Path, out: Path, name: str, defaults: Mapping[str, SamplingDefaults], device: torch.device | None = None
-) -> Pretrained:
+    run: Path, out: Path, name: str, defaults: Mapping[str, SamplingDefaults], device: torch.device | None = None,
+    vae_folder: Path | None = None,
+) -> Pretrained:  # fmt: skip
     """Averaged weights of the last checkpoints under `run` to a weights folder `out`.
 
     Args:
@@ -210,11 +213,12 @@ def export(
         name: of the weights.
         defaults: sampling settings to ship, for each kind of system; a kind left out gets those of `SamplingDefaults`.
         device: where the latents' statistics are computed; a CPU if none is given.
+        vae_folder: where else the autoencoder is, as for `train_dit`.
     """
-    vae = load_vae(run, device or torch.device("cpu"))
+    vae = load_vae(vae_folder or run, device or torch.device("cpu"))
     checkpoint = _last(run / "dit")
     state = read_state(checkpoint)
-    recipe = recipe_from_state(state)
+    recipe = recipe_of(state, checkpoint)
     train = load_all(recipe.data).split("train")
     vae.latent_mean[:], vae.latent_std[:] = latent_statistics(vae, train)
     vae.cpu()
@@ -256,7 +260,7 @@ def load_vae(folder: Path, device: torch.device) -> VAE:
 
 
 def load_all(names: tuple[str, ...]) -> PackedDataset:
-    """Prepared data sets, one after the other, with only the columns that all of them have (and `smiles`)."""
+    """Prepared data sets, one after the other, with only the columns that all of them have, `smiles` and `split`."""
     parts = [load(name) for name in names]
     parts = [_with_column(_with_column(part, "smiles", ""), "split", "train") for part in parts]
     return PackedDataset.concatenate(parts)
@@ -267,11 +271,6 @@ def with_overrides(recipe: Recipe, stage: str, **values: Any) -> Recipe:
     chosen = {name: value for name, value in values.items() if value is not None}
     changes: dict[str, Any] = {f"{stage}_train": replace(getattr(recipe, f"{stage}_train"), **chosen)}
     return replace(recipe, **changes)
-
-
-def recipe_from_state(state: dict[str, Any]) -> Recipe:
-    """The recipe that a checkpoint was trained with."""
-    return recipe_from_dict(state["recipe"])
 
 
 def _with_column(part: PackedDataset, name: str, value: str) -> PackedDataset:
