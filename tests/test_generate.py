@@ -119,6 +119,9 @@ def test_an_implementation_asked_for_is_that_of_all_attention() -> None:
     parts = [part for network in networks for part in network.modules() if isinstance(part, SelfAttention)]
     assert made.denoiser.dit.impl == "reference" and len(parts) >= 2
     assert {part.impl for part in parts} == {"reference"}
+    usual = Generator(pretrained(), device="cpu")
+    chosen = {part.impl for part in usual.model.decoder.modules() if isinstance(part, SelfAttention)}
+    assert chosen == {"auto"} and usual.denoiser.dit.impl == "auto"
 
 
 def test_one_ahead_keeps_order_and_errors_and_works_ahead() -> None:

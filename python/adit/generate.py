@@ -99,8 +99,7 @@ class Generator:
         self.model = weights.model.to(self.device).eval()
         self.denoiser = Denoiser(self.model.dit, half_precision(self.device))
         self.denoiser.dit.impl = impl
-        for network in (self.denoiser.dit, self.model.decoder):
-            set_impl(network, impl)
+        set_impl(self.model.decoder, impl)
         self._packs  # noqa: B018  impl="triton" that cannot run is refused here
 
     @classmethod

@@ -81,6 +81,19 @@ def test_latent_noise_is_drawn_for_each_system(batch: SystemBatch, monkeypatch: 
     assert strength.mean().item() == pytest.approx(0.25, rel=0.15)
 
 
+def test_latents_have_the_posterior_s_spread(batch: SystemBatch) -> None:
+    torch.manual_seed(0)
+    vae = VAE(RECIPE.vae)
+    posterior: list[tuple[torch.Tensor, torch.Tensor]] = []
+    sampled: list[torch.Tensor] = []
+    vae.encoder.register_forward_hook(lambda _, __, out: posterior.append(out))
+    vae.decoder.register_forward_pre_hook(lambda _, arguments: sampled.append(arguments[0]))
+    VAELoss(vae, replace(RECIPE.vae_loss, latent_noise=0.0))(batch, torch.Generator().manual_seed(0))
+    [(mean, log_variance)], [latents] = posterior, sampled
+    spread = (latents - mean) / (0.5 * log_variance).exp()
+    assert abs(float(spread.std()) - 1) < 0.15
+
+
 def test_latent_statistics_follow_the_posterior(batch: SystemBatch) -> None:
     torch.manual_seed(0)
     vae = VAE(RECIPE.vae)

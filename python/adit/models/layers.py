@@ -109,11 +109,15 @@ def modulate(x_BND: Tensor, shift_B1D: Tensor, scale_B1D: Tensor) -> Tensor:
 
 
 class DiTBlock(nn.Module):
-    """A Transformer layer whose norms and residual gates follow the condition (AdaLN-zero, arXiv 2212.09748)."""
+    """A Transformer layer whose norms and residual gates follow the condition (AdaLN-zero, arXiv 2212.09748).
+
+    In plain torch: a `DiT` comes here only where it does not take the kernels for whole blocks.
+    """
 
     def __init__(self, width: int, heads: int, qk_norm: bool) -> None:
         super().__init__()
         self.attention = SelfAttention(width, heads, qk_norm)
+        self.attention.impl = "reference"
         self.feed_forward = FeedForward(width)
         self.modulation = nn.Linear(width, 6 * width)
         nn.init.zeros_(self.modulation.weight)
