@@ -60,11 +60,15 @@ def build(entry: Entry, bench: Bench) -> Baseline:
     return entry.build().eval().to(bench.device)
 
 
-def rows_of(timer: Timer, workload: Workload, until: float = math.inf) -> list[Row]:
+def as_published(timer: Timer, workload: Workload) -> Way:
+    """One evaluation, run as published."""
+    return timer.published(partial(workload.sizes, hydrogens=timer.entry.hydrogens))
+
+
+def rows_of(timer: Timer, workload: Workload, published: Way, until: float = math.inf) -> list[Row]:
     """All rows of a network on a workload, one for each published number of evaluations; `until` as in `Timer.best`."""
     entry = timer.entry
     sizes = partial(workload.sizes, hydrogens=entry.hydrogens)
-    published = timer.published(sizes)
     best = timer.best(published, sizes, until)
     note = "; ".join(filter(None, (timer.note, "out of time before all ways were tried" if timer.late else "")))
     decoding = decoding_seconds(entry, published, timer.bench, sizes)
@@ -103,7 +107,7 @@ def our_row(generator: Generator, workload: Workload, bench: Bench, quick: bool,
     """One of ours: the network timed like the others, the whole end to end; `steps` as in `ours.end_to_end`."""
     entry = ours.entry(generator, workload.system)
     timer = Timer(replace(bench, search=False), entry, build(entry, bench))
-    row = rows_of(timer, workload)[0]
+    row = rows_of(timer, workload, as_published(timer, workload))[0]
     limit = 0.0 if quick else OURS
     each, measured = ours.end_to_end(generator, workload, bench.repeats, limit, 4 if quick else None, steps)
     total = SAMPLES * each
@@ -115,27 +119,36 @@ def our_row(generator: Generator, workload: Workload, bench: Bench, quick: bool,
 def compare(
     generator: Generator, loads: list[Workload], bench: Bench, options: argparse.Namespace, elapsed: Callable[[], float]
 ) -> list[Row]:
-    """All rows, by workload, ours first. A network is built and compiled once for all its workloads."""
+    """All rows, by workload, ours first.
+
+    All networks are timed as published before the first is searched for its best way, so that the slow ones do not eat
+    the time for it; then the quick ones come first, and what they leave of their shares is for the slow ones.
+    """
     large = ours.published_size(generator)
     tables = {
         load.name: [our_row(generator, load, bench, options.quick), our_row(large, load, bench, options.quick, 3)]
         for load in loads
     }
-    work = [
-        (entry, places)
-        for entry in select(options.baselines)
-        if (places := [load for load in loads if load.system in entry.systems])
-    ]
-    waiting = sum(len(places) for _, places in work)
+    work = []
+    for entry in select(options.baselines):
+        timer = Timer(bench, entry, build(entry, bench))
+        if places := [(load, as_published(timer, load)) for load in loads if load.system in entry.systems]:
+            work.append((entry, places))
+            say(f"  {entry.name}: timed as published")
+    work.sort(key=lambda pair: max(published.seconds for _, published in pair[1]))
+    waiting, found = sum(len(places) for _, places in work), {}
     for entry, places in work:
         timer = Timer(bench, entry, build(entry, bench))
-        for load in places:
+        for load, published in places:
             share = 60 * (0.75 * options.minutes - elapsed()) / waiting
             waiting -= 1
-            tables[load.name] += rows_of(timer, load, time.perf_counter() + share)
+            found[entry.name, load.name] = rows_of(timer, load, published, time.perf_counter() + share)
         del timer
         torch.compiler.reset()
         gc.collect()
+    for entry in select(options.baselines):
+        for name, rows in tables.items():
+            rows += found.get((entry.name, name), [])
     return [beside(row, rows[0]) for rows in tables.values() for row in rows]
 
 

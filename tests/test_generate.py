@@ -18,6 +18,7 @@ from adit.errors import AditError, BackendUnavailableError, CheckpointError, Inv
 from adit.flow.solver import SOLVERS
 from adit.generate import Generator, one_ahead
 from adit.models.denoiser import Denoiser
+from adit.models.dit import DiT
 from adit.models.layers import SelfAttention
 from adit.prior import atom_distribution
 from adit.system import AtomicSystem
@@ -29,13 +30,14 @@ DIT = DiTConfig(width=32, heads=2, layers=2, latent_dim=4)
 COUNTS = {"molecule": {3: 1, 5: 2, 9: 1}, "crystal": {2: 1, 4: 1}}
 
 
-def pretrained(counts: dict[str, dict[int, int]] = COUNTS) -> Pretrained:
+def pretrained(counts: dict[str, dict[int, int]] = COUNTS, guide: DiTConfig | None = None) -> Pretrained:
     """Random everywhere, so that every option has an effect."""
     torch.manual_seed(0)
     model = GenerationModel(VAE, DIT)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape) / max(1, parameter.shape[-1]) ** 0.5)
+    model.guide = None if guide is None else DiT(guide)
     defaults = dict.fromkeys(counts, SamplingDefaults(steps=3, solver="euler", cfg=2.0))
     return Pretrained(name="random", model=model, defaults=defaults, atom_counts=counts)
 
@@ -190,6 +192,24 @@ def test_every_option_has_an_effect(generator: Generator, options) -> None:  # t
     assert not close(generator.sample(3), generator.sample(3, **options), tolerance=1e-4)
 
 
+def test_a_guide_has_an_effect_that_grows_with_its_scale(generator: Generator) -> None:
+    guided = Generator(pretrained(guide=DiTConfig(width=16, heads=1, layers=1, latent_dim=4)), device="cpu")
+    plain = generator.sample(6)
+    assert guided.sample(6, guide=1) == guided.sample(6) == plain
+    near, far = (guided.sample(6, guide=scale) for scale in (1.05, 1.5))
+    shifts = [
+        [np.abs(a.positions - b.positions).max() for a, b in zip(plain, made, strict=True)] for made in (near, far)
+    ]
+    assert 0 < np.median(shifts[0]) < np.median(shifts[1])
+    untold = guided.sample(6, guide=1.5, cfg=0.0)  # both networks are asked without the label
+    assert not close(untold, far, tolerance=1e-4)
+
+
+def test_a_guide_that_is_not_there_is_named(generator: Generator) -> None:
+    with pytest.raises(InvalidInputError, match="the weights 'random' have no guide"):
+        generator.sample(1, guide=1.5)
+
+
 def test_defaults_are_those_of_the_weights(generator: Generator) -> None:
     assert generator.sample(3) == generator.sample(3, steps=3, solver="euler", cfg=2.0)
 
@@ -211,6 +231,8 @@ BAD = [
     ({"cfg": float("nan")}, "`cfg`"),
     ({"cfg": float("inf")}, "`cfg`"),
     ({"cfg": "2"}, "`cfg`"),
+    ({"guide": float("nan")}, "`guide`"),
+    ({"guide": "2"}, "`guide`"),
     ({"batch_size": 0}, "`batch_size`"),
     ({"batch_size": 1.5}, "`batch_size`"),
     ({"atoms": 0}, "`atoms`"),

@@ -28,11 +28,17 @@ _LABELS = {MOLECULE: MOLECULE_LABEL, CRYSTAL: CRYSTAL_LABEL}
 
 
 class OurDiT(Baseline):
-    """adit's DiT with random weights, one guided prediction as the sampler makes it: one size, one condition."""
+    """adit's DiT with random weights, one guided prediction as the sampler makes it: one size, one condition.
 
-    def __init__(self, config: DiTConfig, system: str, scale: float) -> None:
+    `guide` is of the smaller network, if the settings use it.
+    """
+
+    def __init__(
+        self, config: DiTConfig, system: str, settings: SamplingDefaults, guide: DiTConfig | None = None
+    ) -> None:
         super().__init__()
-        self.dit, self.system, self.scale = DiT(config), system, scale
+        self.dit, self.system, self.settings = DiT(config), system, settings
+        self.guide = DiT(guide) if guide is not None else None
         self.blocks = self.dit.blocks
         for parameter in self.parameters():  # AdaLN-zero starts at zero
             if parameter.device.type != "meta" and parameter.ndim > 1:
@@ -40,15 +46,16 @@ class OurDiT(Baseline):
 
     def forward(self, latents: Tensor) -> Tensor:
         """Latents (B, N, L) to predicted clean latents."""
-        labels = guidance_labels(_LABELS[self.system], NULL, self.scale)
-        label_R, time_R = torch.tensor(labels, device=latents.device), torch.full((len(labels),), 0.5)
-        blocks, final = self.dit.modulations(time_R.to(latents.device), label_R)
+        labels = guidance_labels(_LABELS[self.system], NULL, self.settings.cfg)
 
-        def network(x: Tensor, time: float, guess: Tensor) -> list[Tensor]:
+        def network(dit: DiT, labels: tuple[int, ...], x: Tensor, time: float, guess: Tensor) -> list[Tensor]:
+            label_R, time_R = torch.tensor(labels, device=x.device), torch.full((len(labels),), time, device=x.device)
+            blocks, final = dit.modulations(time_R, label_R)
             rows = (slice(c, c + 1) for c in range(len(labels)))
-            return [self.dit.denoise(x, guess, Modulations(blocks[:, row], final[row])) for row in rows]
+            return [dit.denoise(x, guess, Modulations(blocks[:, row], final[row])) for row in rows]
 
-        return guided(network, self.scale)(latents, 0.5)
+        guide = None if self.guide is None else partial(network, self.guide, labels[:1])
+        return guided(partial(network, self.dit, labels), self.settings.cfg, self.settings.guide, guide)(latents, 0.5)
 
     def inputs(self, sizes: Tensor, seed: int = 0) -> dict[str, Tensor | None]:
         shape = (len(sizes), int(sizes.max()), self.dit.config.latent_dim)
@@ -56,7 +63,7 @@ class OurDiT(Baseline):
 
 
 def network_calls(settings: SamplingDefaults) -> int:
-    """Forward passes of the DiT for one sample with these settings."""
+    """Forward passes of the DiT for one sample with these settings; its guide's come on top."""
     steps = 2 * settings.steps - 1 if settings.solver == "heun" else settings.steps
     return steps * (1 if settings.cfg in (0.0, 1.0) else 2)
 
@@ -75,13 +82,14 @@ def published_size(generator: Generator) -> Generator:
 
 def entry(generator: Generator, system: str) -> Entry:
     """The generator's network and settings, for the columns of the table."""
-    settings, config = generator.defaults[system], generator.model.dit.config
+    settings, model = generator.defaults[system], generator.model
+    networks = [model.dit] if model.guide is None or settings.guide == 1 else [model.dit, model.guide]
     passes = network_calls(replace(settings, cfg=1.0))
     return Entry(
         name=f"adit, {generator.weights.name}",
         source="this package",
-        build=partial(OurDiT, config, system, settings.cfg),
-        parameters=sum(p.numel() for p in generator.model.dit.parameters()),
+        build=partial(OurDiT, model.dit.config, system, settings, *(network.config for network in networks[1:])),
+        parameters=sum(p.numel() for network in networks for p in network.parameters()),
         gflop=0,
         gflop_atoms=0,
         evaluations=(passes,),

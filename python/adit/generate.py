@@ -47,13 +47,13 @@ class _Group:
 
 @dataclass(frozen=True)
 class _Run:
-    """What is the same for all samples of a call of `Generator.stream`."""
+    """What is the same for all samples of a call of `Generator.stream`; `schedules` of the network, then its guide."""
 
     system: str
     seed: int
     settings: SamplingDefaults
     choices: Choices
-    schedule: Schedule
+    schedules: list[Schedule]
 
     def groups(self, indices: range, largest: int | None) -> list[_Group]:
         """The samples by size, in groups of at most `largest`."""
@@ -99,6 +99,9 @@ class Generator:
         self.model = weights.model.to(self.device).eval()
         self.denoiser = Denoiser(self.model.dit, half_precision(self.device))
         self.denoiser.dit.impl = impl
+        self.guide = Denoiser(self.model.guide, self.denoiser.dtype) if self.model.guide is not None else None
+        if self.guide is not None:
+            self.guide.dit.impl = impl
         set_impl(self.model.decoder, impl)
         self._packs  # noqa: B018  impl="triton" that cannot run is refused here
 
@@ -128,7 +131,7 @@ class Generator:
 
     @property
     def defaults(self) -> Mapping[str, SamplingDefaults]:
-        """For "molecule" and "crystal": steps, solver and guidance scale that measured best for these weights."""
+        """For "molecule" and "crystal": steps, solver and scales of guidance that measured best for these weights."""
         return self.weights.defaults
 
     def block_size(self, batch_size: int | None = None) -> int:
@@ -152,6 +155,7 @@ class Generator:
         steps: int | None = None,
         solver: str | None = None,
         cfg: float | None = None,
+        guide: float | None = None,
         atoms: int | tuple[int, int] | None = None,
         formula: str | None = None,
         batch_size: int | None = None,
@@ -164,9 +168,10 @@ class Generator:
             system: "molecule" or "crystal".
             start: go on from this sample; a multiple of the block size.
             seed: any non-negative integer.
-            steps: solver steps; default as the weights say for this kind of system, as for the next two.
+            steps: solver steps; default as the weights say for this kind of system, as for the next three.
             solver: one of `adit.flow.solver.SOLVERS`.
             cfg: scale of classifier-free guidance; 1 is none.
+            guide: scale of guidance by the smaller network that comes with some weights; 1 is none.
             atoms: number of atoms, or a range (smallest, largest); default as in the training set.
             formula: of the whole molecule or cell, such as "C7H10O2" or "Ti4O8", which the network is told (and
                 nearly always keeps to, once trained); "training" for the formulas of the training set, each as often
@@ -182,6 +187,7 @@ class Generator:
             steps=defaults.steps if steps is None else steps,
             solver=defaults.solver if solver is None else solver,
             cfg=defaults.cfg if cfg is None else cfg,
+            guide=defaults.guide if guide is None else guide,
             formula=defaults.formula if formula is None else formula,
         )
         block = self.block_size(batch_size)
@@ -191,11 +197,15 @@ class Generator:
             raise InvalidInputError(
                 f"the weights {self.weights.name!r} were not trained for {system!r}; known: {known}"
             )
+        if settings.guide != 1 and self.guide is None:
+            raise InvalidInputError(f"the weights {self.weights.name!r} have no guide; leave `guide` out, or at 1")
         choices = choose_from(self.weights, system, settings.formula, atoms)
         with torch.inference_mode():
-            labels = guidance_labels(_LABELS[system], NULL, settings.cfg)
-            schedule = self.denoiser.schedule(time_grid(settings.steps)[:-1], labels)
-        blocks = self._blocks(_Run(system, seed, settings, choices, schedule), n, start, block, progress)
+            times, labels = time_grid(settings.steps)[:-1], guidance_labels(_LABELS[system], NULL, settings.cfg)
+            schedules = [self.denoiser.schedule(times, labels)]
+            if settings.guide != 1 and self.guide is not None:
+                schedules.append(self.guide.schedule(times, labels[:1]))
+        blocks = self._blocks(_Run(system, seed, settings, choices, schedules), n, start, block, progress)
         return blocks if self.device.type == "cpu" else one_ahead(blocks)
 
     def _blocks(
@@ -223,8 +233,9 @@ class Generator:
         packing = Packing.from_lengths([group.size for group in groups for _ in group.indices], self.device)
         noise = torch.cat([self._noise(run, group).flatten(1, 2) for group in groups], 1)[:, None]
         counts = run.counts(groups, self.device)
-        network = run.schedule.packed(packing, counts, graph=self.device.type == "cuda")
-        latents = self._integrate(run, network, noise)[0]
+        graph = self.device.type == "cuda"
+        networks = [schedule.packed(packing, counts, graph) for schedule in run.schedules]
+        latents = self._integrate(run, networks, noise)[0]
         parts = torch.split(latents, [group.size * len(group.indices) for group in groups])
         for group, part in zip(groups, parts, strict=True):
             yield group, self._decode(run, part.view(-1, group.size, part.shape[-1]))
@@ -246,8 +257,9 @@ class Generator:
     @torch.inference_mode()
     def _alone(self, run: _Run, group: _Group) -> list[AtomicSystem]:
         with _current(self.device):
-            network = run.schedule.of_one_size(run.counts([group], self.device))
-            return self._decode(run, self._integrate(run, network, self._noise(run, group)))
+            counts = run.counts([group], self.device)
+            networks = [schedule.of_one_size(counts) for schedule in run.schedules]
+            return self._decode(run, self._integrate(run, networks, self._noise(run, group)))
 
     def _noise(self, run: _Run, group: _Group) -> Tensor:
         """(draws, B, size, latent dimensions), each system's from its own stream."""
@@ -256,14 +268,16 @@ class Generator:
         drawn = np.stack([stream.standard_normal(shape, np.float32) for stream in group.streams], axis=1)
         return torch.from_numpy(drawn).to(self.device)
 
-    def _integrate(self, run: _Run, network: Network, noise: Tensor) -> Tensor:
+    def _integrate(self, run: _Run, networks: list[Network], noise: Tensor) -> Tensor:
         draws, settings = iter(noise), run.settings
-        predict, grid = guided(network, settings.cfg), time_grid(settings.steps)
+        network, *guide = networks
+        predict, grid = guided(network, settings.cfg, settings.guide, *guide), time_grid(settings.steps)
         latents = integrate(predict, next(draws), grid, settings.solver, lambda _: next(draws))
         if not latents.isfinite().all():
             raise InvalidInputError(
                 f"the samples ran to infinity with steps={settings.steps}, solver={settings.solver!r}, "
-                f"cfg={settings.cfg}; choose a smaller `cfg` (1 to 4 is usual) or the defaults of the weights"
+                f"cfg={settings.cfg}, guide={settings.guide}; choose smaller scales (cfg 1 to 4 and guide 1 to 2 are "
+                "usual) or the defaults of the weights"
             )
         return latents
 
@@ -343,5 +357,7 @@ def _check(n: int | None, system: str, start: int, seed: int, settings: Sampling
     _integer("steps", settings.steps, 1)
     if settings.solver not in SOLVERS:
         raise InvalidInputError(f"unknown solver {settings.solver!r}; known: {', '.join(SOLVERS)}")
-    if not isinstance(settings.cfg, int | float) or not np.isfinite(settings.cfg):
-        raise InvalidInputError(f"`cfg` must be a finite number; got {settings.cfg!r}")
+    for name in ("cfg", "guide"):
+        scale = getattr(settings, name)
+        if not isinstance(scale, int | float) or not np.isfinite(scale):
+            raise InvalidInputError(f"`{name}` must be a finite number; got {scale!r}")

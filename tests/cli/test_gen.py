@@ -19,10 +19,14 @@ from rdkit import Chem
 import adit
 from adit.cli import gen_options
 from adit.convert import read
+from adit.data.packed import PackedDataset
+from adit.eval.crystals import novel, unique
+from adit.eval.molecules import connected, validity
 from adit.validity import compositional, structural
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(adit.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
 Call = Callable[..., tuple[int, str, str]]
+DRUGS = Path(__file__).parents[1] / "fixtures" / "files" / "drugs.sdf"
 
 
 def test_molecules_in_every_format(gen: Call, tmp_path: Path) -> None:
@@ -119,6 +123,8 @@ def test_progress_when_forced(gen: Call) -> None:
         (["--seed", str(2**63)], "--seed"),
         (["--cfg", "nan"], "--cfg must be a finite number"),
         (["--cfg", "inf"], "--cfg must be a finite number"),
+        (["--guide", "nan"], "--guide must be a finite number"),
+        (["--guide", "1.5"], "have no smaller network to guide them"),
         (["--device", "tpu"], "--device"),
         (["--atoms", "20-5"], "did you mean 5-20"),
         (["--atoms", "0"], "--atoms must lie in 1 to 2048"),
@@ -251,14 +257,74 @@ def test_valid_only_gives_up(gen: Call, tmp_path: Path) -> None:
     assert gen("--n", 30, "--valid-only", "--atoms", 9, "--steps", 1, "--batch-size", 300, "--resume")[0] == 1
 
 
+def test_unique_crystals_are_the_first_of_each_kind(gen: Call, tmp_path: Path) -> None:
+    options = ["--system", "crystal", "--batch-size", 16]
+    code, out, _ = gen(*options, "--n", 3, "--unique", "--json", "s.json")
+    assert code == 0
+    kept = read("crystals.extxyz")
+    summary = json.loads((tmp_path / "s.json").read_text())
+    assert "kept of drawn (valid and unique)" in out
+    assert gen(*options, "--n", summary["drawn"], "--valid-only", "--out", "valid.extxyz")[0] == 0
+    valid = read("valid.extxyz")[: summary["drawn"]]
+    firsts = [system for system, first in zip(valid, unique(valid).first, strict=True) if first]
+    assert len(valid) > 3 and firsts[:3] == kept
+    # cut off after one and gone on with: the rest knows the first ones
+    before = (tmp_path / "crystals.extxyz").read_bytes()
+    record = json.loads((tmp_path / ".crystals.extxyz.adit-gen.json").read_text())
+    lines = before.splitlines(keepends=True)
+    (tmp_path / "crystals.extxyz").write_bytes(b"".join(lines[: int(lines[0]) + 2]))
+    (tmp_path / ".crystals.extxyz.adit-gen.json").write_text(json.dumps(record | {"finished": False}))
+    assert gen(*options, "--n", 3, "--unique", "--resume")[0] == 0
+    assert (tmp_path / "crystals.extxyz").read_bytes() == before
+    # none of them is new to themselves
+    others = [*options, "--n", 3, "--unique", "--novel", "crystals.extxyz", "--out", "new.extxyz"]
+    assert gen(*others)[0] == 0
+    new = read("new.extxyz")
+    assert novel(new, PackedDataset.from_systems(kept)).all() and unique(new).first.all()
+
+
+def test_unique_and_novel_molecules(gen: Call, tmp_path: Path) -> None:
+    options = ["--weights", "joint-tiny", "--steps", 10, "--atoms", "4-7", "--batch-size", 32]
+    assert gen(*options, "--n", 10, "--unique", "--out", "a.sdf")[0] == 0
+    assert gen(*options, "--n", 6, "--novel", "a.sdf", "--out", "b.sdf")[0] == 0
+    assert gen(*options, "--n", 100, "--out", "all.sdf")[0] == 0
+    kept, new, every = (validity(read(name)) for name in ("a.sdf", "b.sdf", "all.sdf"))
+    assert len(set(kept)) == len(kept) == 10 and None not in kept
+    assert len(new) == 6 and not set(new) & set(kept)
+    valid = [smiles for smiles, whole in zip(every, connected(read("all.sdf")), strict=True) if smiles and whole]
+    assert list(dict.fromkeys(valid))[:10] == kept
+    assert [smiles for smiles in valid if smiles not in kept][: len(new)] == new  # the same one may come again
+
+
+def test_the_last_isomer(gen: Call) -> None:
+    options = ["--weights", "joint-tiny", "--steps", 2, "--formula", "CH4", "--n", 20, "--batch-size", 500]
+    code, _, err = gen(*options, "--unique")
+    assert code == 1 and "of 1,000 samples are valid and unique" in err and "There may be few more" in err
+
+
+@pytest.mark.parametrize(
+    ("novel", "words"),
+    [("no-such-set", "--novel: no prepared data set"), (str(DRUGS), "holds no crystal")],
+)
+def test_a_reference_that_cannot_serve_is_named(gen: Call, novel: str, words: str) -> None:
+    code, _, err = gen("--system", "crystal", "--novel", novel)
+    assert code == 2 and words in err and err.count("\n") == 1
+
+
 GUIDE = (Path(__file__).parents[2] / "docs" / "generate.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("line", re.findall(r"(?m)^adit-gen\b([^#\n]*)", GUIDE))
 def test_the_guide(gen: Call, tmp_path: Path, line: str) -> None:
     """Every command of the guide runs (with fewer samples, of the untrained model)."""
-    few = ["--n", "4"] if "--valid-only" not in line else ["--n", "4", "--system", "crystal", "--out", "x.extxyz"]
-    code, _, err = gen(*shlex.split(line), *few)
+    words = shlex.split(line)
+    few = ["--n", "4"]
+    if "--valid-only" in words:
+        few += ["--system", "crystal", "--out", "x.extxyz"]
+    elif "--unique" in words:  # which nonsense is not
+        few = ["--n", "1", "--weights", "joint-tiny", "--steps", "5"]
+        words = [str(DRUGS.parents[1] / "tiny_dataset") if word in ("qm9", "mp20") else word for word in words]
+    code, _, err = gen(*words, *few)
     assert (code, err) == (0, "")
 
 

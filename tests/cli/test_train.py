@@ -66,6 +66,24 @@ def test_export_then_generate(finished: Path) -> None:
     assert [crystal.is_periodic for crystal in crystals] == [True] * 3
 
 
+def test_export_with_a_guide(finished: Path, tmp_path: Path) -> None:
+    from adit.generate import Generator
+
+    settings = "molecule=euler:4:1:training:1.5"
+    code, _, err = train("export", finished, "--out", tmp_path / "no", "--sampling", settings)
+    assert code == 2 and "needs --guide RUN" in err and not (tmp_path / "no").exists()
+    code, _, err = train("export", finished, "--out", tmp_path / "yes", "--sampling", settings, "--guide", finished)
+    assert code == 0, err
+    generator = Generator.from_pretrained(tmp_path / "yes", device="cpu")
+    weights = generator.weights
+    assert weights.defaults["molecule"].guide == 1.5 and weights.about["guide"]["steps"] == 40
+    for name, tensor in weights.model.dit.state_dict().items():
+        assert torch.equal(tensor, weights.model.guide.state_dict()[name]), name
+    made, plain = generator.sample(4), generator.sample(4, guide=1.0)
+    for a, b in zip(made, plain, strict=True):  # away from itself leads nowhere
+        assert abs(a.positions - b.positions).max() < 1e-3
+
+
 def test_a_decoder_trained_on_fits_the_finished_model(finished: Path, tmp_path: Path) -> None:
     from adit.weights import load_pretrained
 
@@ -147,7 +165,7 @@ def test_kill_and_resume_is_the_same_run(finished: Path, tmp_path: Path) -> None
         (["speedrun", "--vae-share", "0.8", "--decoder-share", "0.3"], "leave no time for the Diffusion Transformer"),
         (
             ["export", "no-such-run", "--sampling", "molecule=rk4:100:1"],
-            ":50:1:training; got 'molecule=rk4",
+            ":50:1:training:1.3; got 'molecule=rk4",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Classifier-free guidance and the feedback of predictions."""
+"""Guidance, without a classifier and by a worse network, and the feedback of predictions."""
 
 from __future__ import annotations
 
@@ -42,6 +42,32 @@ def test_formula(scale: float) -> None:
     conditional, unconditional = raw(LABEL, 0.3, zero), raw(NULL, 0.3, zero)
     expected = to_data(unconditional + scale * (conditional - unconditional), X, torch.full((3,), 0.3))
     torch.testing.assert_close(made, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 2.0])
+@pytest.mark.parametrize("weak", [1.0, 1.5, 0.0])
+def test_away_from_a_worse_network(scale: float, weak: float) -> None:
+    """After classifier-free guidance; both networks see the same guess, which is the guided one."""
+    guesses: list[Tensor] = []
+
+    def worse(x: Tensor, time: float, guess: Tensor) -> list[Tensor]:
+        guesses.append(guess)
+        return [x - time + 0.25 * guess]
+
+    network = Network(scale)
+    predict, plain, before = guided(network, scale, weak, worse), guided(Network(scale), scale), torch.zeros_like(X)
+    for time in (0.3, 0.6):
+        made = predict(X, time)
+        better = (lambda guess, t=time: raw(NULL, t, guess) + scale * (raw(LABEL, t, guess) - raw(NULL, t, guess)))(
+            before
+        )
+        bad = X - time + 0.25 * before
+        expected = to_data(bad + weak * (better - bad), X, torch.full((3,), time))
+        torch.testing.assert_close(made, expected, atol=1e-4, rtol=1e-4)
+        assert torch.equal(guesses[-1], before) and torch.equal(network.calls[-1][2], before)
+        if weak == 1.0:
+            torch.testing.assert_close(made, plain(X, time), atol=1e-4, rtol=1e-4)
+        before = made
 
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 2.0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from adit.config import DiTConfig, VAEConfig
 from adit.errors import CheckpointError
+from adit.models.dit import DiT
 from adit.weights import Pretrained, SamplingDefaults, load_pretrained, save_pretrained
 from adit.weights.store import BUILT_IN, GenerationModel, built_in_names
 
@@ -46,6 +48,27 @@ def test_round_trip(folder: Path) -> None:
         assert b.dtype == torch.float32
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-3, msg=name)  # half precision on disk
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_a_guide_comes_along(tmp_path: Path) -> None:
+    before = pretrained()
+    before.model.guide = DiT(DiTConfig(width=8, heads=1, layers=2, latent_dim=3))
+    before = replace(before, defaults={**before.defaults, "crystal": SamplingDefaults(guide=1.25)})
+    save_pretrained(tmp_path, before, VAE, DIT)
+    after = load_pretrained(tmp_path)
+    assert after.defaults["crystal"].guide == 1.25 and after.defaults["molecule"].guide == 1
+    assert after.model.guide is not None and after.model.guide.config == before.model.guide.config
+    for name, tensor in before.model.guide.state_dict().items():
+        torch.testing.assert_close(after.model.guide.state_dict()[name], tensor, atol=1e-4, rtol=1e-3)
+
+
+def test_weights_of_version_3_had_no_guide(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    del config["guide"]
+    config["sampling"] = {kind: {k: v for k, v in s.items() if k != "guide"} for kind, s in config["sampling"].items()}
+    (folder / "config.json").write_text(json.dumps(config | {"version": 3}))
+    loaded = load_pretrained(folder)
+    assert loaded.model.guide is None and loaded.defaults == pretrained().defaults
 
 
 def test_saving_what_was_loaded_changes_nothing(folder: Path, tmp_path: Path) -> None:
@@ -97,7 +120,7 @@ def change(folder: Path, **entries: object) -> None:
 
 def test_another_version_is_refused(folder: Path) -> None:
     change(folder, version=99)
-    with pytest.raises(CheckpointError, match=r"version 99; this adit reads 'adit-weights' up to version 3"):
+    with pytest.raises(CheckpointError, match=r"version 99; this adit reads 'adit-weights' up to version 4"):
         load_pretrained(folder)
 
 

@@ -17,17 +17,15 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from adit.cli.common import check_writable, run
+from adit.cli.gen_filter import Filter, of_formula
 from adit.cli.gen_options import DEFAULT_WEIGHTS, SOLVERS, Options, Target, find_weights, parse_atoms
 from adit.cli.gen_options import targets as parse_targets
 from adit.cli.gen_output import Outputs, Run, prepare, read_back
-from adit.cli.gen_screen import noun, open_console, print_table, progress_bar, status
+from adit.cli.gen_screen import asked, noun, open_console, print_table, progress_bar, status
 from adit.errors import BackendUnavailableError, InvalidInputError
 from adit.output import writing
-from adit.packing import element_counts, pack
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from rich.console import Console
 
     from adit.eval.summary import Summary
@@ -35,7 +33,7 @@ if TYPE_CHECKING:
     from adit.system import AtomicSystem
 
 GIVE_UP_AFTER, GIVE_UP_BELOW = 1000, 0.01
-"""--valid-only stops if, after so many samples, less than this share is valid."""
+"""--valid-only, --unique and --novel stop if, after so many samples, less than this share is kept."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -61,7 +59,12 @@ def generate(
     seed: Annotated[int, typer.Option(help="Same seed, same machine, same files.")] = 0,
     steps: Annotated[int | None, typer.Option(help="Solver steps; default: as the weights say.")] = None,
     solver: Annotated[str | None, typer.Option(metavar="NAME", help=f"{', '.join(SOLVERS)}; default: same.")] = None,
-    cfg: Annotated[float | None, typer.Option(help="Scale of guidance, 1 is none; default: same.")] = None,
+    cfg: Annotated[
+        float | None, typer.Option(help="Scale of classifier-free guidance, 1 is none; default: same.")
+    ] = None,
+    guide: Annotated[
+        float | None, typer.Option(help="Scale of guidance by the weights' smaller network, 1 is none; default: same.")
+    ] = None,
     atoms: Annotated[
         str | None, typer.Option(metavar="N or MIN-MAX", help="Atoms in each; default: as in the training set.")
     ] = None,
@@ -80,6 +83,14 @@ def generate(
     valid_only: Annotated[
         bool, typer.Option("--valid-only", help="Keep valid ones only (of the formula, if given), and go on to n.")
     ] = False,
+    unique: Annotated[bool, typer.Option("--unique", help="Keep valid ones only, each once, and go on to n.")] = False,
+    novel: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME or FILE",
+            help="Keep valid ones only that are not in this prepared data set or file, e.g. qm9, and go on to n.",
+        ),
+    ] = None,
     json_path: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write a summary with all options as JSON.")
     ] = None,
@@ -106,15 +117,19 @@ def generate(
         steps=steps,
         solver=solver,
         cfg=cfg,
+        guide=guide,
         atoms=parse_atoms(atoms),
         formula=formula,
         batch_size=batch_size,
         device=device,
         threads=threads,
         weights=weights,
-        valid_only=valid_only,
+        valid_only=valid_only or unique or novel is not None,
+        unique=unique,
+        novel=novel,
     )
     places = parse_targets(options)
+    wanted = Filter(options) if options.valid_only else None
     for name, path in (("--json", json_path), ("--report", report)):
         if path is not None:
             check_writable(name, path)
@@ -125,7 +140,7 @@ def generate(
     console = open_console(progress, quiet)
     try:
         if not (state.finished and all(target.exists() for target in places)):
-            _generate(options, folder, places, state, console)
+            _generate(options, folder, places, state, wanted, console)
         elif not quiet:
             print("finished already; nothing to generate", file=sys.stderr)
         if not quiet or json_path is not None or report is not None:
@@ -143,7 +158,9 @@ def generate(
         )
 
 
-def _generate(options: Options, folder: Path, places: list[Target], state: Run, console: Console) -> None:
+def _generate(
+    options: Options, folder: Path, places: list[Target], state: Run, wanted: Filter | None, console: Console
+) -> None:
     """Makes and writes what is missing.
 
     Raises:
@@ -165,8 +182,11 @@ def _generate(options: Options, folder: Path, places: list[Target], state: Run, 
         with (
             Outputs(state, places, options.n) as outputs,
             ThreadPoolExecutor(1) as pool,
-            closing(_blocks(generator, options, state, console)) as blocks,
+            closing(_blocks(generator, options, state, wanted, console)) as blocks,
         ):
+            if wanted is not None:
+                with status(console, "reading what is known"):
+                    wanted.begin(read_back(places)[0][: state.count] if state.count else [])
             # A block is written, its bonds perceived, while the next one is made.
             writing: Future[None] | None = None
             for systems in blocks:
@@ -184,7 +204,7 @@ def _generate(options: Options, folder: Path, places: list[Target], state: Run, 
 
 
 def _blocks(
-    generator: Generator, options: Options, state: Run, console: Console
+    generator: Generator, options: Options, state: Run, wanted: Filter | None, console: Console
 ) -> Blocks[list[AtomicSystem], None, None]:
     """The blocks to write, from where the run stands, with a progress bar."""
     block = int(state.place["block"])
@@ -195,60 +215,40 @@ def _blocks(
         def made(count: int) -> None:
             nonlocal fresh
             fresh += count
-            if not options.valid_only:  # which of them are kept is known at the end of the block
+            if wanted is None:  # which of them are kept is known at the end of the block
                 advance(kept + fresh, drawn + fresh)
 
         stream = generator.stream(
-            None if options.valid_only else options.n,
+            options.n if wanted is None else None,
             options.system,
             start=len(state.written) * block,
             seed=options.seed,
             steps=options.steps,
             solver=options.solver,
             cfg=options.cfg,
+            guide=options.guide,
             atoms=options.atoms,
             formula=options.formula,
             batch_size=block,
             progress=made,
         )
         while kept < options.n:
-            if options.valid_only and drawn >= GIVE_UP_AFTER and kept < GIVE_UP_BELOW * drawn:
+            if wanted is not None and drawn >= GIVE_UP_AFTER and kept < GIVE_UP_BELOW * drawn:
+                remedy = "Try other --weights, more --steps or another --solver, or leave out --valid-only"
+                if options.unique or options.novel is not None:
+                    remedy = "There may be few more: ask for a smaller --n, or for less than --unique or --novel do"
                 _leave(
                     1,
-                    f"stopped: only {kept:,} of {drawn:,} samples are valid, less than {GIVE_UP_BELOW:.0%}; they are "
-                    "kept. Try other --weights, more --steps or another --solver, or leave out --valid-only",
+                    f"stopped: only {kept:,} of {drawn:,} samples are {asked(options)}, less than {GIVE_UP_BELOW:.0%}; "
+                    f"they are kept. {remedy}",
                 )
             systems, fresh = next(stream), 0
             drawn += len(systems)
-            if options.valid_only:
-                systems = _valid(systems, options)[: options.n - kept]
+            if wanted is not None:
+                systems = wanted(systems)[: options.n - kept]
             kept += len(systems)
             advance(kept, drawn)
             yield systems
-
-
-def _valid(systems: list[AtomicSystem], options: Options) -> list[AtomicSystem]:
-    """Molecules in one piece with bonds that RDKit accepts; crystals valid in structure and composition.
-
-    Of these, those that have the formula, if one was given.
-    """
-    if options.system == "molecule":
-        from adit.eval.molecules import connected, validity
-
-        good = [entry is not None for entry in validity(systems)] & connected(systems)
-    else:
-        from adit.validity import compositional, structural
-
-        good = structural(systems) & compositional(systems)
-    if options.composition is not None:
-        good &= _of_formula(systems, options.composition)
-    return [entry for entry, keep in zip(systems, good.tolist(), strict=True) if keep]
-
-
-def _of_formula(systems: list[AtomicSystem], wanted: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which systems have these numbers of atoms of each element, from hydrogen on."""
-    same: NDArray[np.bool_] = (element_counts(pack(systems))[:, 1:] == wanted).all(1)
-    return same
 
 
 def _conclude(
@@ -278,9 +278,9 @@ def _conclude(
     if broken:
         rows.append(("unreadable entries", f"{len(broken):,}"))
     if options.composition is not None:
-        rows.append((f"are {options.formula}", f"{_of_formula(systems, options.composition).mean():.1%}"))
+        rows.append((f"are {options.formula}", f"{of_formula(systems, options.composition).mean():.1%}"))
     if options.valid_only:
-        rows.append(("kept of drawn (valid only)", f"{state.count:,} of {state.drawn:,}"))
+        rows.append((f"kept of drawn ({asked(options)})", f"{state.count:,} of {state.drawn:,}"))
     rows += [("seconds", f"{state.seconds:.1f}"), ("samples a second", f"{state.drawn / max(state.seconds, 1e-9):.3g}")]
     return rows
 

@@ -79,6 +79,7 @@ class Options:
     steps: int | None
     solver: str | None
     cfg: float | None
+    guide: float | None
     atoms: int | tuple[int, int] | None
     formula: str | None
     batch_size: int | None
@@ -86,6 +87,8 @@ class Options:
     threads: int | None
     weights: str
     valid_only: bool
+    unique: bool
+    novel: str | None
 
     def __post_init__(self) -> None:
         if self.system not in SYSTEMS:
@@ -98,8 +101,9 @@ class Options:
                 raise InvalidInputError(f"{name} must be at least 1; got {value}")
         if not 0 <= self.seed <= _MAX_SEED:
             raise InvalidInputError(f"--seed must be a whole number from 0 to {_MAX_SEED}; got {self.seed}")
-        if self.cfg is not None and not math.isfinite(self.cfg):
-            raise InvalidInputError(f"--cfg must be a finite number (1 is no guidance); got {self.cfg}")
+        for name, scale in (("--cfg", self.cfg), ("--guide", self.guide)):
+            if scale is not None and not math.isfinite(scale):
+                raise InvalidInputError(f"{name} must be a finite number (1 is no guidance); got {scale}")
         self._check_formula()
         if not _DEVICE.fullmatch(self.device):
             raise InvalidInputError(f"--device must be auto, cpu, cuda or cuda:N; got {self.device!r}")
@@ -195,7 +199,7 @@ def find_weights(options: Options) -> tuple[Path, str]:
 
     Raises:
         CheckpointError: unknown or incomplete.
-        InvalidInputError: they cannot be told a formula, or not those of a training set.
+        InvalidInputError: they have no guide, or cannot be told a formula, or not those of a training set.
     """
     name = options.weights
     built_in = Path(adit.__file__).parent / "weights"
@@ -214,6 +218,8 @@ def find_weights(options: Options) -> tuple[Path, str]:
         raise CheckpointError(f"--weights: {folder} is incomplete: there is no model.safetensors")
     if not isinstance(config, dict) or not isinstance(config.get("sha256"), str):
         raise CheckpointError(f"--weights: {folder / 'config.json'} is damaged: it states no sha256")
+    if options.guide not in (None, 1.0) and not config.get("guide"):
+        raise InvalidInputError(f"--guide: the weights {name!r} have no smaller network to guide them; leave it out")
     told = config.get("formulas", {})
     if options.formula not in (None, "any") and options.system not in told:
         raise InvalidInputError(

@@ -221,13 +221,19 @@ def prepare(options: Options, sha256: str, targets: Sequence[Target], *, resume:
 
 
 def read_back(targets: Sequence[Target]) -> tuple[list[AtomicSystem], list[str]]:
-    """The samples as they stand on disk, from the output that holds them best; and the entries that cannot be read."""
+    """The samples as they stand on disk, from the output that holds them best; and the entries that cannot be read.
+
+    Of a run that goes on, too: its zip is still a folder.
+    """
     from adit.convert.files import iread
     from adit.system import AtomicSystem
 
     order = (".extxyz", ".xyz", ".sdf", ".zip", "folder", ".cif")
     best = min(targets, key=lambda target: order.index(target.kind))
-    files = sorted(best.path.glob(best.pattern)) if best.kind == "folder" else [best.path]
+    unzipped = best.path.with_name(f"{best.path.name}.partial")
+    folder = unzipped if best.kind == ".zip" and unzipped.is_dir() else best.path
+    pattern = best.pattern if best.kind == "folder" else "*.cif"
+    files = sorted(folder.glob(pattern)) if best.kind == "folder" or folder == unzipped else [best.path]
     entries = [entry for file in files for entry in iread(file)]
     systems = [entry for entry in entries if isinstance(entry, AtomicSystem)]
     return systems, [str(entry) for entry in entries if not isinstance(entry, AtomicSystem)]

@@ -47,7 +47,7 @@ def progress_bar(console: Console, done: int, block: int, options: Options) -> I
         def advance(kept: int, drawn: int) -> None:
             rate = (kept - first) / (time.perf_counter() - start)
             left = f", {_duration((options.n - kept) / rate)} left" if rate and kept < options.n else ""
-            share = f", {kept / drawn:.0%} valid" if options.valid_only else ""
+            share = f", {kept / drawn:.0%} {asked(options)}" if options.valid_only else ""
             bar.update(task, completed=kept, rate=f"{rate:.3g}/s{share}{left}")
 
         yield advance
@@ -70,6 +70,12 @@ def print_table(options: Options, rows: list[tuple[str, str]], files: list[Path]
 def noun(options: Options) -> str:
     """What the options ask for."""
     return "molecules" if options.system == "molecule" else "crystals"
+
+
+def asked(options: Options) -> str:
+    """What the samples that are kept are: "valid", "valid, unique and novel", ..."""
+    words = [word for word, wanted in (("unique", options.unique), ("novel", options.novel is not None)) if wanted]
+    return "valid" if not words else f"valid{', ' if len(words) == 2 else ' and '}{' and '.join(words)}"
 
 
 def _duration(seconds: float) -> str:

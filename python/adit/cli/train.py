@@ -173,17 +173,23 @@ def export(
     sampling: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="KIND=SOLVER:STEPS:CFG:FORMULA", help="settings to ship, e.g. molecule=ancestral:50:1:training"
+            metavar="KIND=SOLVER:STEPS:CFG:FORMULA:GUIDE",
+            help="settings to ship, e.g. molecule=ancestral:50:1:training:1.3",
         ),
+    ] = None,
+    guide: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="folder of a run whose smaller dit/ is to guide this one")
     ] = None,
 ) -> None:
     """Writes the averaged weights in half precision, for `adit-gen --weights FOLDER`."""
     from adit.train.stages import export as export_weights
 
     defaults = dict(map(_sampling, sampling or []))
+    if guide is None and (told := [kind for kind, settings in defaults.items() if settings.guide != 1]):
+        raise InvalidInputError(f"--sampling {told[0]}=... names a scale of guidance; it needs --guide RUN")
     target = out or run_folder / "weights"
     check_writable("--out", target / "config.json")
-    export_weights(run_folder, target, name or run_folder.name, defaults, vae_folder=vae)
+    export_weights(run_folder, target, name or run_folder.name, defaults, vae_folder=vae, guide=guide)
     size = (target / "model.safetensors").stat().st_size / 2**20
     typer.echo(f"{target}: {size:.1f} MiB; try: adit-gen --weights {target}")
 
@@ -223,18 +229,19 @@ def _folder(out: Path | None, recipe: Recipe) -> Path:
 
 
 def _sampling(text: str) -> tuple[str, SamplingDefaults]:
-    """`molecule=ancestral:50:1:training`; the last may be left out."""
+    """`molecule=ancestral:50:1:training:1.3`; the last two may be left out."""
     from adit.flow.solver import SOLVERS
     from adit.weights.store import SamplingDefaults
 
-    match = re.fullmatch(r"(molecule|crystal)=([^:]+):(\d+):(\d+(?:\.\d*)?)(?::(any|training))?", text)
+    scale = r"(\d+(?:\.\d*)?)"
+    match = re.fullmatch(rf"(molecule|crystal)=([^:]+):(\d+):{scale}(?::(any|training)(?::{scale})?)?", text)
     if match is None or match[2] not in SOLVERS or int(match[3]) < 1:
         raise InvalidInputError(
-            f"--sampling must be KIND=SOLVER:STEPS:CFG:FORMULA with molecule or crystal, {', '.join(SOLVERS)} and any "
-            f"or training, e.g. molecule=ancestral:50:1:training; got {text!r}"
+            f"--sampling must be KIND=SOLVER:STEPS:CFG:FORMULA:GUIDE with molecule or crystal, {', '.join(SOLVERS)} "
+            f"and any or training, e.g. molecule=ancestral:50:1:training:1.3; got {text!r}"
         )
-    steps, cfg, formula = int(match[3]), float(match[4]), match[5] or "any"
-    return match[1], SamplingDefaults(solver=match[2], steps=steps, cfg=cfg, formula=formula)
+    steps, cfg, formula, guide = int(match[3]), float(match[4]), match[5] or "any", float(match[6] or 1)
+    return match[1], SamplingDefaults(solver=match[2], steps=steps, cfg=cfg, formula=formula, guide=guide)
 
 
 def _budget(minutes: float | None, steps: int | None) -> Budget | None:

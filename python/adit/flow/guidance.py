@@ -1,4 +1,4 @@
-"""Classifier-free guidance and self-conditioning while sampling."""
+"""Guidance and self-conditioning while sampling."""
 
 from __future__ import annotations
 
@@ -21,19 +21,25 @@ def guidance_labels(label: int, null: int, scale: float) -> tuple[int, ...]:
     return (null,) if scale == 0.0 else (label, null)
 
 
-def guided(network: Network, scale: float) -> Predict:
+def guided(network: Network, scale: float, guide_scale: float = 1.0, guide: Network | None = None) -> Predict:
     """A `predict` for `adit.flow.solver.integrate`: unconditional + scale (conditional - unconditional).
 
-    Ho & Salimans 2022 (arXiv 2207.12598). Each guided prediction is fed into the next call
-    (self-conditioning, Chen 2022, arXiv 2208.04202).
+    Ho & Salimans 2022 (arXiv 2207.12598). Then, with a worse network `guide` that answers for one label,
+    guide + guide_scale (that - guide): what the better one does better is overdone (autoguidance, Karras 2024,
+    arXiv 2406.02507). Each guided prediction is fed into the next call (self-conditioning, Chen 2022,
+    arXiv 2208.04202).
     """
     guess: Tensor | None = None
 
     def predict(x: Tensor, time: float) -> Tensor:
         nonlocal guess
-        raw, *rest = network(x, time, torch.zeros_like(x) if guess is None else guess)
+        before = torch.zeros_like(x) if guess is None else guess
+        raw, *rest = network(x, time, before)
         for unconditional in rest:
             raw = unconditional + scale * (raw - unconditional)
+        if guide is not None:
+            (worse,) = guide(x, time, before)
+            raw = worse + guide_scale * (raw - worse)
         guess = to_data(raw, x, torch.full((1,), time, device=x.device))
         return guess
 

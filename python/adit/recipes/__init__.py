@@ -7,11 +7,21 @@ from collections.abc import Callable
 from adit.config import Recipe
 from adit.errors import InvalidInputError
 from adit.recipes.drugs import drugs_demo
-from adit.recipes.joint import joint_base, joint_gpu, joint_large, joint_small, joint_test, joint_tiny, joint_tiny_gpu
+from adit.recipes.joint import (
+    joint_base,
+    joint_gpu,
+    joint_large,
+    joint_small,
+    joint_test,
+    joint_tiny,
+    joint_tiny_gpu,
+    joint_tiny_guide,
+)
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "joint-tiny": joint_tiny,
     "joint-tiny-gpu": joint_tiny_gpu,
+    "joint-tiny-guide": joint_tiny_guide,
     "joint-gpu": joint_gpu,
     "joint-s": joint_small,
     "joint-b": joint_base,

@@ -47,6 +47,19 @@ def joint_tiny() -> Recipe:
     )  # fmt: skip
 
 
+def joint_tiny_guide() -> Recipe:
+    """A small, briefly trained network that guides that of joint-tiny while sampling (`adit-train export --guide`)."""
+    tiny = joint_tiny()
+    return replace(
+        tiny,
+        name="joint-tiny-guide",
+        dit=replace(tiny.dit, width=128, heads=4, layers=4),
+        dit_train=replace(
+            tiny.dit_train, steps=2800, tokens_per_step=4096, optim=replace(tiny.dit_train.optim, ema_decay=0.995)
+        ),
+    )
+
+
 def joint_gpu() -> Recipe:
     """The largest model that fits the wheel in half precision, for `adit-train speedrun` on one GPU."""
     tiny = joint_tiny_gpu()

@@ -203,7 +203,7 @@ def can_validate() -> bool:
 
 def export(
     run: Path, out: Path, name: str, defaults: Mapping[str, SamplingDefaults], device: torch.device | None = None,
-    vae_folder: Path | None = None,
+    vae_folder: Path | None = None, guide: Path | None = None,
 ) -> Pretrained:  # fmt: skip
     """Averaged weights of the last checkpoints under `run` to a weights folder `out`.
 
@@ -214,23 +214,35 @@ def export(
         defaults: sampling settings to ship, for each kind of system; a kind left out gets those of `SamplingDefaults`.
         device: where the latents' statistics are computed; a CPU if none is given.
         vae_folder: where else the autoencoder is, as for `train_dit`.
+        guide: another run in the same latent space, whose `dit/` is to guide this one.
     """
     vae = load_vae(vae_folder or run, device or torch.device("cpu"))
-    checkpoint = _last(run / "dit")
-    state = read_state(checkpoint)
-    recipe = recipe_of(state, checkpoint)
+    recipe, dit, state = _trained_dit(run)
     train = load_all(recipe.data).split("train")
     vae.latent_mean[:], vae.latent_std[:] = latent_statistics(vae, train)
     vae.cpu()
-    dit = DiT(recipe.dit)
-    load_tensors(checkpoint / "ema.safetensors", dit)
     about = {
         "recipe": state["recipe"],
         "steps": {stage: read_state(_last(run / stage))["step"] for stage in STAGES if list_checkpoints(run / stage)},
     }
     weights = replace(bundle(recipe, vae, dit, train, defaults), name=name, about=about)
+    if guide is not None:
+        other, weights.model.guide, state = _trained_dit(guide)
+        if (other.dit.latent_dim, other.dit.composition) != (recipe.dit.latent_dim, recipe.dit.composition):
+            raise InvalidInputError(f"the network in {guide} cannot guide that in {run}: {other.dit}, {recipe.dit}")
+        about |= {"guide": {"recipe": state["recipe"], "steps": state["step"]}}
     save_pretrained(out, weights, vae.config, dit.config)
     return weights
+
+
+def _trained_dit(run: Path) -> tuple[Recipe, DiT, dict[str, Any]]:
+    """The averaged network of a run's last checkpoint, with its recipe and state."""
+    checkpoint = _last(run / "dit")
+    state = read_state(checkpoint)
+    recipe = recipe_of(state, checkpoint)
+    dit = DiT(recipe.dit)
+    load_tensors(checkpoint / "ema.safetensors", dit)
+    return recipe, dit, state
 
 
 def bundle(

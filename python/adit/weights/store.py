@@ -1,4 +1,4 @@
-"""Reading and writing weights for generation: decoder, DiT, latent statistics, atom counts."""
+"""Reading and writing weights for generation: decoder, DiT and its guide, latent statistics, atom counts."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from adit.models.dit import DiT
 from adit.models.vae import Decoder
 from adit.train.checkpoint import read_tensors
 
-FORMAT_VERSION = 3
-"""Version 1 had one sampling setting for both kinds; it is still read."""
+FORMAT_VERSION = 4
+"""Version 1 had one sampling setting for both kinds; up to 3 there was no guide. All are still read."""
 BUILT_IN = Path(__file__).parent
 
 
@@ -33,18 +33,20 @@ class SamplingDefaults:
     solver: str = "dpm++"
     cfg: float = 1.0
     formula: str = "any"
+    guide: float = 1.0
 
 
 class GenerationModel(nn.Module):
-    """What generation needs of the trained networks."""
+    """What generation needs of the trained networks; `guide` is a smaller DiT for autoguidance, if there is one."""
 
     latent_mean: torch.Tensor
     latent_std: torch.Tensor
 
-    def __init__(self, vae: VAEConfig, dit: DiTConfig) -> None:
+    def __init__(self, vae: VAEConfig, dit: DiTConfig, guide: DiTConfig | None = None) -> None:
         super().__init__()
         self.decoder = Decoder(vae)
         self.dit = DiT(dit)
+        self.guide = None if guide is None else DiT(guide)
         self.register_buffer("latent_mean", torch.zeros(vae.latent_dim))
         self.register_buffer("latent_std", torch.ones(vae.latent_dim))
 
@@ -55,7 +57,7 @@ class Pretrained:
 
     Attributes:
         name: of the weights.
-        model: decoder, DiT and latent statistics, float32.
+        model: decoder, DiT, perhaps a guide, and latent statistics, float32.
         defaults: "molecule" / "crystal" -> sampling settings.
         atom_counts: "molecule" / "crystal" -> {number of atoms: count in the training set}.
         formulas: "molecule" / "crystal" -> {formula: count in the training set}, for the kinds whose composition the
@@ -107,7 +109,8 @@ def load_pretrained(weights: str | os.PathLike[str]) -> Pretrained:
     if (digest := hashlib.sha256(path.read_bytes()).hexdigest()) != config["sha256"]:
         raise CheckpointError(f"{path} is damaged: its sha256 is {digest}, config.json says {config['sha256']}")
     try:
-        model = GenerationModel(from_dict(VAEConfig, config["vae"]), from_dict(DiTConfig, config["dit"]))
+        guide = from_dict(DiTConfig, config["guide"]) if config.get("guide") else None
+        model = GenerationModel(from_dict(VAEConfig, config["vae"]), from_dict(DiTConfig, config["dit"]), guide)
         model.load_state_dict(tensors)
         counts = {kind: {int(n): int(c) for n, c in table.items()} for kind, table in config["atom_counts"].items()}
         sampling: Any = config["sampling"]
@@ -150,6 +153,7 @@ def save_pretrained(folder: str | os.PathLike[str], weights: Pretrained, vae: VA
         "sha256": hashlib.sha256(partial.read_bytes()).hexdigest(),
         "vae": to_dict(vae),
         "dit": to_dict(dit),
+        "guide": None if weights.model.guide is None else to_dict(weights.model.guide.config),
         "sampling": {kind: to_dict(settings) for kind, settings in weights.defaults.items()},
         "atom_counts": {
             kind: {str(n): int(c) for n, c in table.items()} for kind, table in weights.atom_counts.items()

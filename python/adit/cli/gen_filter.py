@@ -1,0 +1,124 @@
+"""What `adit-gen` keeps with --valid-only, --unique and --novel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from adit.packing import element_counts, pack
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from adit.cli.gen_options import Options
+    from adit.eval.reference import Reference
+    from adit.system import AtomicSystem
+
+
+class Filter:
+    """Keeps what is valid, of the formula if one was given, and by option new to the run or to a reference.
+
+    Molecules are the same if their SMILES (`adit.bonds`, without stereochemistry) are, crystals if pymatgen's
+    StructureMatcher says so: as `adit-eval` counts them.
+    """
+
+    def __init__(self, options: Options) -> None:
+        """Opens the reference.
+
+        Raises:
+            UnreadableFileError: there is no such reference, or it holds nothing of the kind.
+        """
+        self.options = options
+        self._reference = None if options.novel is None else _reference(options.novel, options.system)
+        self._smiles: set[str] = set()
+        self._crystals: dict[bytes, list[AtomicSystem]] = {}  # kept, by reduced formula
+
+    def begin(self, kept: Sequence[AtomicSystem]) -> None:
+        """Learns what is known: the reference, and what the run has kept before."""
+        if self.options.unique and self.options.system == "crystal":
+            self._remember(kept)
+        elif self.options.system == "molecule":
+            from adit.eval.molecules import validity
+            from adit.eval.workers import Workers
+
+            if self._reference is not None:
+                with Workers(None) as workers:
+                    self._smiles |= set(self._reference.smiles("adit-rust", workers))
+            if self.options.unique:
+                self._smiles |= {entry for entry in validity(kept) if entry is not None}
+
+    def __call__(self, systems: list[AtomicSystem]) -> list[AtomicSystem]:
+        """Those to keep, in order."""
+        chosen = self._molecules if self.options.system == "molecule" else self._periodic
+        return chosen(_where(self._valid(systems), systems))
+
+    def _remember(self, crystals: Sequence[AtomicSystem]) -> None:
+        from adit.eval.crystals import reduced_formulas
+
+        for formula, crystal in zip(reduced_formulas(crystals), crystals, strict=True):
+            self._crystals.setdefault(formula, []).append(crystal)
+
+    def _valid(self, systems: list[AtomicSystem]) -> NDArray[np.bool_]:
+        """Molecules in one piece with bonds that RDKit accepts; crystals valid in structure and composition."""
+        if self.options.system == "molecule":
+            from adit.eval.molecules import connected, validity
+
+            good = [entry is not None for entry in validity(systems)] & connected(systems)
+        else:
+            from adit.validity import compositional, structural
+
+            good = structural(systems) & compositional(systems)
+        if self.options.composition is not None:
+            good &= of_formula(systems, self.options.composition)
+        return good
+
+    def _molecules(self, systems: list[AtomicSystem]) -> list[AtomicSystem]:
+        from adit.eval.molecules import validity
+
+        if not (self.options.unique or self._reference):
+            return systems
+        kept = []
+        for system, smiles in zip(systems, validity(systems), strict=True):
+            if smiles is not None and smiles not in self._smiles:
+                kept.append(system)
+                if self.options.unique:
+                    self._smiles.add(smiles)
+        return kept
+
+    def _periodic(self, systems: list[AtomicSystem]) -> list[AtomicSystem]:
+        from adit.eval.crystals import novel, reduced_formulas, unique
+
+        if self._reference is not None and systems:
+            systems = _where(novel(systems, self._reference.data), systems)
+        if self.options.unique and systems:
+            formulas = set(reduced_formulas(systems))
+            before = [one for formula in sorted(formulas) for one in self._crystals.get(formula, ())]
+            systems = _where(unique([*before, *systems]).first[len(before) :], systems)
+            self._remember(systems)
+        return systems
+
+
+def of_formula(systems: list[AtomicSystem], wanted: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which systems have these numbers of atoms of each element, from hydrogen on."""
+    same: NDArray[np.bool_] = (element_counts(pack(systems))[:, 1:] == wanted).all(1)
+    return same
+
+
+def _where(good: NDArray[np.bool_], systems: list[AtomicSystem]) -> list[AtomicSystem]:
+    return [entry for entry, keep in zip(systems, good.tolist(), strict=True) if keep]
+
+
+def _reference(name: str, system: str) -> Reference:
+    from adit.errors import AditError, UnreadableFileError
+    from adit.eval.reference import Reference
+
+    try:
+        found = Reference.open(name)
+    except AditError as error:
+        raise type(error)(f"--novel: {error}") from error
+    if not len(found.crystals if system == "crystal" else found.molecules):
+        raise UnreadableFileError(f"--novel: {name} holds no {system}")
+    return found
