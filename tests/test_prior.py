@@ -17,6 +17,7 @@ from adit.elements import NUMBERS, SYMBOLS, composition, hill_formula
 from adit.errors import InvalidInputError
 from adit.prior import choose_from
 from adit.train.validate import formula_counts, told_formulas
+from adit.validity import compositional
 from adit.weights import Pretrained
 from adit.weights.store import GenerationModel
 
@@ -85,6 +86,40 @@ def test_one_formula_and_none() -> None:
     assert any_.counts is None and any_.sizes[any_.probabilities > 0].tolist() == [5, 9, 12]
 
 
+SALTS = {"NaCl": 3, "KCl": 1, "Na2S": 2, "K2O": 1, "Li4S2": 1, "MgO": 1, "CaO": 1, "MgS": 1, "Fe2O3": 1}
+
+
+def draws(formulas: dict[str, int], n: int, atoms: int | None = None) -> list[str]:
+    choices = choose_from(weights({"crystal": formulas}), "crystal", "new", atoms)
+    made = [choices.draw(np.random.default_rng([7, k])) for k in range(n)]
+    assert all(counts is not None and counts.sum() == size for size, counts in made)
+    return [
+        hill_formula({SYMBOLS[z + 1]: int(counts[z]) for z in np.flatnonzero(counts)})
+        for _, counts in made
+        if counts is not None
+    ]
+
+
+def test_new_formulas_exchange_one_element_for_one_that_takes_its_place() -> None:
+    made = Counter(draws(SALTS, 300))
+    assert draws(SALTS, 300) == draws(SALTS, 300), "the same streams, the same formulas"
+    known = [Composition(formula) for formula in SALTS]
+    for formula in made:
+        new = Composition(formula)
+        assert compositional(formula) and new.reduced_formula not in {one.reduced_formula for one in known}
+        parents = [one for one in known if sorted(one.values()) == sorted(new.values())]
+        assert any(len(set(one) & set(new)) == len(new) - 1 for one in parents), formula
+    # Na and K share NaCl / KCl, Mg and Ca share MgO / CaO, O and S share MgO / MgS: no others do
+    assert set(made) == {"K2S", "Na2O", "CaS", "Fe2S3", "Li4O2"}
+    assert made["CaS"] > made["Fe2S3"]  # from CaO and from MgS
+
+
+def test_where_no_formula_is_new_it_is_one_of_the_training_set() -> None:
+    assert set(draws({"Fe": 2, "Cu": 1}, 20)) == {"Fe", "Cu"}
+    assert set(draws({"NaCl": 1, "KCl": 1}, 20)) == {"ClNa", "ClK"}
+    assert set(draws(SALTS, 30, atoms=5)) == {"Fe2S3"}
+
+
 @pytest.mark.parametrize(
     ("made", "system", "formula", "atoms", "message"),
     [
@@ -92,6 +127,8 @@ def test_one_formula_and_none() -> None:
         (weights({"molecule": {}}), "crystal", "TiO2", None, "cannot be told the formula of a crystal"),
         (weights({"molecule": {}}), "molecule", "training", None, "hold no formulas of molecules"),
         (weights(), "crystal", "training", None, "hold no formulas of crystals"),
+        (weights(), "crystal", "new", None, "hold no formulas of crystals"),
+        (weights(), "molecule", "new", None, "'new' is for crystals"),
         (weights(), "molecule", "C2H6O", (10, 20), "has 9 atoms, `atoms` allows 10 to 20"),
         (weights(), "molecule", "C9999", None, "has 9999 atoms, `atoms` allows 1 to 2048"),
         (weights(), "molecule", "C2H6O", (20, 10), "`atoms` must be"),
@@ -108,5 +145,6 @@ def test_formulas_of_a_data_set() -> None:
     data = PackedDataset.load(Path(__file__).parent / "fixtures" / "tiny_dataset")
     assert formula_counts(data) == Counter(system.formula for system in data)
     molecules = Counter(system.formula for system in data if not system.is_periodic)
-    assert told_formulas(data, FlowConfig()) == {"molecule": molecules, "crystal": {}}
+    crystals = Counter(system.formula for system in data if system.is_periodic)
+    assert told_formulas(data, FlowConfig()) == {"molecule": molecules, "crystal": crystals}
     assert told_formulas(data, FlowConfig(crystal_composition=0.0)) == {"molecule": molecules}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ from adit.prior import Choices, choose_from
 from adit.system import AtomicSystem
 from adit.weights.store import Pretrained, SamplingDefaults, load_pretrained
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 SYSTEMS = ("molecule", "crystal")
 DEFAULT_WEIGHTS = "joint-tiny"
 _BLOCK_ON_CPU, _BLOCK_ON_GPU = 512, 8192
@@ -37,11 +40,11 @@ _LABELS = {"molecule": MOLECULE, "crystal": CRYSTAL}
 
 @dataclass(frozen=True)
 class _Group:
-    """Samples of one size: their places among the choices, and the stream of random numbers of each."""
+    """Samples of one size: their numbers, the composition each is told, and its stream of random numbers."""
 
     size: int
     indices: list[int]
-    choices: list[int]
+    counts: list[NDArray[np.int64] | None]
     streams: list[np.random.Generator]
 
 
@@ -57,11 +60,11 @@ class _Run:
 
     def groups(self, indices: range, largest: int | None) -> list[_Group]:
         """The samples by size, in groups of at most `largest`."""
-        of_size: dict[int, list[tuple[int, int, np.random.Generator]]] = {}
+        of_size: dict[int, list[tuple[int, NDArray[np.int64] | None, np.random.Generator]]] = {}
         for index in indices:
             stream = np.random.default_rng([self.seed, SYSTEMS.index(self.system), index])
-            choice = int(stream.choice(len(self.choices.sizes), p=self.choices.probabilities))
-            of_size.setdefault(int(self.choices.sizes[choice]), []).append((index, choice, stream))
+            size, counts = self.choices.draw(stream)
+            of_size.setdefault(size, []).append((index, counts, stream))
         groups = []
         for size, members in sorted(of_size.items()):
             step = largest or len(members)
@@ -72,10 +75,8 @@ class _Run:
 
     def counts(self, groups: list[_Group], device: torch.device) -> Tensor | None:
         """The composition that each system of the groups is told: (B, 100)."""
-        if self.choices.counts is None:
-            return None
-        chosen = [choice for group in groups for choice in group.choices]
-        return torch.from_numpy(self.choices.counts[chosen]).to(device)
+        told = [counts for group in groups for counts in group.counts if counts is not None]
+        return torch.from_numpy(np.stack(told)).to(device) if told else None
 
 
 class Generator:
@@ -175,7 +176,8 @@ class Generator:
             atoms: number of atoms, or a range (smallest, largest); default as in the training set.
             formula: of the whole molecule or cell, such as "C7H10O2" or "Ti4O8", which the network is told (and
                 nearly always keeps to, once trained); "training" for the formulas of the training set, each as often
-                as there; "any" leaves the elements to the network. Default as the weights say.
+                as there; "new", of crystals, for these with one element exchanged (`adit.prior.Substituted`); "any"
+                leaves the elements to the network. Default as the weights say.
             batch_size: systems in a block.
             progress: called with the number of systems that were made since its last call.
 

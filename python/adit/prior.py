@@ -5,18 +5,22 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from adit.elements import composition
+from adit.elements import SYMBOLS, composition, hill_formula
 from adit.errors import InvalidInputError
+from adit.validity import compositional
 from adit.weights.store import Pretrained
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_ATOMS = 2048
+_TRIES = 100
+"""Exchanges that are tried for a new formula."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,58 @@ class Choices:
     sizes: NDArray[np.int64]
     probabilities: NDArray[np.float64]
     counts: NDArray[np.int64] | None = None
+
+    def draw(self, stream: np.random.Generator) -> tuple[int, NDArray[np.int64] | None]:
+        """The number of atoms of one sample, and its composition (100,) if the network is told it."""
+        choice = int(stream.choice(len(self.sizes), p=self.probabilities))
+        return int(self.sizes[choice]), None if self.counts is None else self.counts[choice]
+
+
+class Substituted(Choices):
+    """Compositions of the training set with one element exchanged for another that takes its place elsewhere in it.
+
+    How often two elements do so in otherwise equal formulas weighs the exchange, as Hautier 2011
+    (doi 10.1021/ic102031h) counts it in equal structures. What results passes `adit.validity.compositional` and is
+    not in the training set, nor is a multiple of it; where that cannot be had (elements, say), it is a formula of the
+    training set.
+    """
+
+    def draw(self, stream: np.random.Generator) -> tuple[int, NDArray[np.int64] | None]:
+        for _ in range(_TRIES):
+            size, counts = super().draw(stream)
+            assert counts is not None
+            old = int(stream.choice(np.flatnonzero(counts)))
+            if not (weights := self._exchanges[old]).any():
+                continue
+            new = int(stream.choice(len(weights), p=weights))
+            made = counts.copy()
+            made[[old, new]] = 0, counts[old]
+            if not counts[new] and _reduced(made) not in self._known and compositional(_formula(made)):
+                return size, made
+        return super().draw(stream)
+
+    @cached_property
+    def _known(self) -> set[bytes]:
+        assert self.counts is not None
+        return {_reduced(row) for row in self.counts}
+
+    @cached_property
+    def _exchanges(self) -> NDArray[np.float64]:
+        """(100, 100): how probably an element (row) is exchanged for another; rows of zeros where none can be."""
+        assert self.counts is not None
+        places: dict[tuple[bytes, int], list[int]] = {}
+        for row in self.counts:
+            for element in np.flatnonzero(row).tolist():
+                rest = row.copy()
+                rest[element] = 0
+                places.setdefault((rest.tobytes(), int(row[element])), []).append(element)
+        shared = np.zeros((self.counts.shape[1],) * 2)
+        for elements in places.values():
+            if len(elements) > 1:
+                shared[np.ix_(elements, elements)] += 1 / (len(elements) - 1)
+        np.fill_diagonal(shared, 0)
+        chances: NDArray[np.float64] = shared / np.maximum(shared.sum(1, keepdims=True), 1e-12)
+        return chances
 
 
 def choose_from(
@@ -50,7 +106,9 @@ def choose_from(
             f"the network of the weights {weights.name!r} cannot be told the formula of a {system}; leave "
             "`formula` out, or train one with a recipe that tells it (`dit.composition`, `flow`)"
         )
-    if formula != "training":
+    if formula == "new" and system != "crystal":
+        raise InvalidInputError("`formula` 'new' is for crystals; leave it out, or give one")
+    if formula not in ("training", "new"):
         histogram: Mapping[str, int] = {formula: 1}
     elif not (histogram := weights.formulas[system]):
         raise InvalidInputError(
@@ -61,10 +119,18 @@ def choose_from(
     sizes, often = counts.sum(1), np.array(list(histogram.values()), dtype=np.float64)
     often[(sizes < low) | (sizes > high)] = 0
     if often.sum():
-        return Choices(sizes, often / often.sum(), counts)
-    if formula == "training":
+        return (Substituted if formula == "new" else Choices)(sizes, often / often.sum(), counts)
+    if formula in ("training", "new"):
         return Choices(*atom_distribution({}, atoms))
     raise InvalidInputError(f"`formula` {formula!r} has {sizes[0]} atoms, `atoms` allows {low} to {high}")
+
+
+def _reduced(counts: NDArray[np.int64]) -> bytes:
+    return (counts // np.gcd.reduce(counts)).tobytes()
+
+
+def _formula(counts: NDArray[np.int64]) -> str:
+    return hill_formula({SYMBOLS[k + 1]: int(counts[k]) for k in np.flatnonzero(counts)})
 
 
 def atom_distribution(

@@ -61,8 +61,8 @@ def test_export_then_generate(finished: Path) -> None:
     generator = Generator.from_pretrained(finished / "weights", device="cpu")
     assert generator.defaults["crystal"] == SamplingDefaults(steps=4, solver="euler", cfg=1.5)
     assert generator.defaults["molecule"] == SamplingDefaults(formula="training")
-    assert sum(generator.weights.formulas["molecule"].values()) and generator.weights.formulas["crystal"] == {}
-    crystals = generator.sample(3, "crystal")
+    assert all(sum(generator.weights.formulas[kind].values()) for kind in ("molecule", "crystal"))
+    crystals = generator.sample(3, "crystal", formula="new")
     assert [crystal.is_periodic for crystal in crystals] == [True] * 3
 
 

@@ -72,8 +72,8 @@ def generate(
         str | None,
         typer.Option(
             metavar="FORMULA",
-            help="Of the whole molecule or cell, e.g. C7H10O2; training: those of the training set; any: left "
-            "to the network; default: as the weights say.",
+            help="Of the whole molecule or cell, e.g. C7H10O2; training: those of the training set; new: these with "
+            "an element exchanged (crystals); any: left to the network; default: as the weights say.",
         ),
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Samples made together; default: automatic.")] = None,

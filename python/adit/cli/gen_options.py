@@ -109,10 +109,12 @@ class Options:
             raise InvalidInputError(f"--device must be auto, cpu, cuda or cuda:N; got {self.device!r}")
 
     def _check_formula(self) -> None:
+        if self.formula == "new" and self.system != "crystal":
+            raise InvalidInputError("--formula new is for crystals; give one, or training, or any")
         try:
             counts = self.composition
         except InvalidInputError as error:
-            raise InvalidInputError(f"--formula: {error}. Give one such as C7H10O2, or training, or any") from error
+            raise InvalidInputError(f"--formula: {error}. Give one such as C7H10O2, or training, new or any") from error
         if counts is None:
             return
         low, high = (1, _MAX_ATOMS) if self.atoms is None else _pair(self.atoms)
@@ -122,7 +124,7 @@ class Options:
     @property
     def composition(self) -> NDArray[np.int64] | None:
         """(100,) atoms of each element that all samples should have, from hydrogen on; None if they may differ."""
-        return None if self.formula is None or self.formula in ("any", "training") else composition(self.formula)
+        return None if self.formula is None or self.formula in ("any", "training", "new") else composition(self.formula)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON would give them back."""
@@ -225,8 +227,9 @@ def find_weights(options: Options) -> tuple[Path, str]:
         raise InvalidInputError(
             f"--formula: the network of the weights {name!r} cannot be told that of a {options.system}; leave it out"
         )
-    if options.formula == "training" and not told[options.system]:
+    if options.formula in ("training", "new") and not told[options.system]:
         raise InvalidInputError(
-            f"--formula training: the weights {name!r} hold no formulas of {options.system}s; give one, or leave it out"
+            f"--formula {options.formula}: the weights {name!r} hold no formulas of {options.system}s; "
+            "give one, or leave it out"
         )
     return folder, config["sha256"]

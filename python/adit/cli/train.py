@@ -234,11 +234,11 @@ def _sampling(text: str) -> tuple[str, SamplingDefaults]:
     from adit.weights.store import SamplingDefaults
 
     scale = r"(\d+(?:\.\d*)?)"
-    match = re.fullmatch(rf"(molecule|crystal)=([^:]+):(\d+):{scale}(?::(any|training)(?::{scale})?)?", text)
+    match = re.fullmatch(rf"(molecule|crystal)=([^:]+):(\d+):{scale}(?::(any|training|new)(?::{scale})?)?", text)
     if match is None or match[2] not in SOLVERS or int(match[3]) < 1:
         raise InvalidInputError(
             f"--sampling must be KIND=SOLVER:STEPS:CFG:FORMULA:GUIDE with molecule or crystal, {', '.join(SOLVERS)} "
-            f"and any or training, e.g. molecule=ancestral:50:1:training:1.3; got {text!r}"
+            f"and any, training or new, e.g. molecule=ancestral:50:1:training:1.3; got {text!r}"
         )
     steps, cfg, formula, guide = int(match[3]), float(match[4]), match[5] or "any", float(match[6] or 1)
     return match[1], SamplingDefaults(solver=match[2], steps=steps, cfg=cfg, formula=formula, guide=guide)

@@ -256,7 +256,8 @@ def bundle(
     model.decoder, model.dit = vae.decoder, dit
     model.latent_mean, model.latent_std = vae.latent_mean, vae.latent_std
     counts, formulas = atom_counts(train), told_formulas(train, recipe.flow) if dit.config.composition else {}
-    settings = {kind: SamplingDefaults(formula="training" if formulas.get(kind) else "any") for kind in counts}
+    told = {"molecule": "training", "crystal": "new"}
+    settings = {kind: SamplingDefaults(formula=told[kind] if formulas.get(kind) else "any") for kind in counts}
     return Pretrained(
         name=recipe.name,
         model=model,

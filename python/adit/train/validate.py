@@ -196,10 +196,6 @@ def formula_counts(data: PackedDataset) -> dict[str, int]:
 
 
 def told_formulas(data: PackedDataset, flow: FlowConfig) -> dict[str, dict[str, int]]:
-    """The kinds of systems whose composition a network is told, with the formulas to draw from.
-
-    Crystals have none: their formulas hardly repeat, and new ones are what one wants of them.
-    """
+    """The kinds of systems whose composition a network is told, with the formulas of the training set."""
     shares = {"molecule": flow.molecule_composition, "crystal": flow.crystal_composition}
-    kinds = {kind: part for kind, part in _by_kind(data).items() if shares[kind] > 0}
-    return {kind: formula_counts(part) if kind == "molecule" else {} for kind, part in kinds.items()}
+    return {kind: formula_counts(part) for kind, part in _by_kind(data).items() if shares[kind] > 0}
