@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -208,6 +209,17 @@ def test_a_guide_has_an_effect_that_grows_with_its_scale(generator: Generator) -
 def test_a_guide_that_is_not_there_is_named(generator: Generator) -> None:
     with pytest.raises(InvalidInputError, match="the weights 'random' have no guide"):
         generator.sample(1, guide=1.5)
+
+
+def test_crystals_have_the_formula_that_was_told() -> None:
+    """Whatever the network makes of it; molecules are left as they come."""
+    made = pretrained()
+    made.model.dit = DiT(replace(DIT, composition=8))
+    formulas = {"crystal": {"ClNa": 1, "O2Ti": 1, "ClK": 1}, "molecule": {"CH4": 1}}
+    generator = Generator(replace(made, formulas=formulas), device="cpu")
+    assert {one.formula for one in generator.sample(8, "crystal", formula="Ti2O4")} == {"O4Ti2"}
+    assert {one.formula for one in generator.sample(30, "crystal", formula="training")} == {"ClNa", "O2Ti", "ClK"}
+    assert {one.formula for one in generator.sample(8, formula="CH4")} != {"CH4"}
 
 
 def test_defaults_are_those_of_the_weights(generator: Generator) -> None:

@@ -79,6 +79,27 @@ def neighbor_list_batch(
             2^28 pairs in all.
     """
 
+def most_likely_types(
+    logits: NDArray[np.float32],
+    counts: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    threads: int | None = None,
+) -> NDArray[np.uint8]:
+    """Atomic numbers with the largest sum of logits among all that have the composition of their system.
+
+    Args:
+        logits: (T, 100) float32, of the elements from hydrogen on; one that is not finite counts as the least.
+        counts: (N, 100) int64, how many atoms of each element a system has.
+        offsets: (N + 1,) int64.
+        threads: None for all cores.
+
+    Returns:
+        (T,) uint8.
+
+    Raises:
+        InvalidInputError: wrong types, shapes or offsets; a row of `counts` does not add up to its system's atoms.
+    """
+
 def min_distances(
     positions: NDArray[np.float32] | NDArray[np.float64],
     cells: NDArray[np.float32] | NDArray[np.float64],

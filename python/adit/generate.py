@@ -240,7 +240,8 @@ class Generator:
         latents = self._integrate(run, networks, noise)[0]
         parts = torch.split(latents, [group.size * len(group.indices) for group in groups])
         for group, part in zip(groups, parts, strict=True):
-            yield group, self._decode(run, part.view(-1, group.size, part.shape[-1]))
+            own = run.counts([group], self.device)
+            yield group, self._decode(run, part.view(-1, group.size, part.shape[-1]), own)
 
     def _apart(self, run: _Run, groups: list[_Group]) -> Iterator[tuple[_Group, list[AtomicSystem]]]:
         """Each group by itself; on a CPU by a thread of its own, since its products are too small to share."""
@@ -261,7 +262,7 @@ class Generator:
         with _current(self.device):
             counts = run.counts([group], self.device)
             networks = [schedule.of_one_size(counts) for schedule in run.schedules]
-            return self._decode(run, self._integrate(run, networks, self._noise(run, group)))
+            return self._decode(run, self._integrate(run, networks, self._noise(run, group)), counts)
 
     def _noise(self, run: _Run, group: _Group) -> Tensor:
         """(draws, B, size, latent dimensions), each system's from its own stream."""
@@ -283,12 +284,16 @@ class Generator:
             )
         return latents
 
-    def _decode(self, run: _Run, latents: Tensor) -> list[AtomicSystem]:
-        """In float32: bfloat16 would round coordinates to 0.01 Angstrom and a cell's angles to 0.2 degrees."""
+    def _decode(self, run: _Run, latents: Tensor, counts: Tensor | None) -> list[AtomicSystem]:
+        """In float32: bfloat16 would round coordinates to 0.01 Angstrom and a cell's angles to 0.2 degrees.
+
+        Crystals get the composition that was told: elements that are exchanged leave a crystal that can be one, while a
+        molecule with an atom too many would only be forced into a broken one.
+        """
         model = self.model
         periodic = torch.full((len(latents),), run.system == "crystal", device=self.device)
         decoded = Decoded(*model.decoder(latents * model.latent_std + model.latent_mean, periodic))
-        return decoded.to_systems(periodic)
+        return decoded.to_systems(periodic, counts if run.system == "crystal" else None)
 
     @property
     def _packs(self) -> bool:

@@ -126,7 +126,8 @@ def choose_from(
 
 
 def _reduced(counts: NDArray[np.int64]) -> bytes:
-    return (counts // np.gcd.reduce(counts)).tobytes()
+    least: NDArray[np.int64] = counts // np.gcd.reduce(counts)
+    return least.tobytes()
 
 
 def _formula(counts: NDArray[np.int64]) -> str:

@@ -11,8 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy.optimize import linear_sum_assignment
 
 from adit.batch import SystemBatch
+from adit.models.dit import composition
 from adit.models.vae import VAE, Decoded
 
 
@@ -111,6 +113,22 @@ def test_to_systems() -> None:
     np.testing.assert_allclose(molecule.positions, [[0.5, 0, 0], [-0.5, 0, 0]])
     np.testing.assert_allclose(crystal.cell, np.diag([2, 3, 4]) * 2 ** (1 / 3), atol=1e-5)
     np.testing.assert_allclose(crystal.fractional, np.full((2, 3), 0.25), atol=1e-6)
+
+
+@given(st.integers(1, 12), st.integers(1, 4), st.integers(0, 2**32 - 1))
+@settings(max_examples=60, deadline=None)
+def test_the_most_likely_of_a_composition(atoms: int, elements: int, seed: int) -> None:
+    """As scipy's assignment; close calls and equal logits included."""
+    rng = np.random.default_rng(seed)
+    logits = torch.from_numpy(rng.normal(size=(2, atoms, 100)).round(1).astype(np.float32))
+    wanted = rng.choice(rng.permutation(100)[:elements] + 1, (2, atoms))
+    shapes = {"cartesian": torch.zeros(2, atoms, 3), "phase": torch.ones(2, atoms, 3, 2)}
+    decoded = flat(logits=logits, lattice=torch.full((2, 6), 1.5), **shapes)
+    made = decoded.to_systems(torch.ones(2, dtype=torch.bool), composition(torch.from_numpy(wanted)))
+    for system, numbers, row in zip(made, wanted, logits.double().numpy(), strict=True):
+        assert sorted(system.numbers) == sorted(numbers)
+        best = row[:, numbers - 1][linear_sum_assignment(row[:, numbers - 1], maximize=True)].sum()
+        assert row[np.arange(atoms), system.numbers.astype(int) - 1].sum() == pytest.approx(best, abs=1e-6)
 
 
 @given(

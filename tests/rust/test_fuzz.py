@@ -95,7 +95,11 @@ def made(name: str, batch: Batch, owner: str) -> Any:
             if owner.endswith("batch")
             else (True, False, True)
         )
+    if name == "counts":
+        rows = [np.bincount(rng.choice([1, 6, 99], size) - 1, minlength=100) for size in batch.sizes]
+        return np.array(rows, dtype=np.int64).reshape(systems, 100)
     simple = {
+        "logits": lambda: rng.normal(size=(len(batch.numbers), 100)).astype(np.float32),
         "quantities": lambda: "".join(rng.choice(list("ijSdD"), rng.integers(1, 6))),
         "cell": lambda: batch.cells[0] if systems else None,
         "cutoff": lambda: rng.choice([0.5, 3.0, 6.0]).item(),

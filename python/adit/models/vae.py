@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from adit._rust import most_likely_types
 from adit.batch import SystemBatch, lattice_cells, wrap
 from adit.config import VAEConfig
 from adit.models.layers import TransformerBlock, fourier_features, sinusoidal_embedding
@@ -86,13 +87,20 @@ class Decoded:
         turns = torch.atan2(self.phase[..., 1], self.phase[..., 0]) / (2 * math.pi)
         return wrap(turns)
 
-    def to_systems(self, periodic: Tensor) -> list[AtomicSystem]:
+    def to_systems(self, periodic: Tensor, counts_BE: Tensor | None = None) -> list[AtomicSystem]:
         """The most likely systems; `periodic` (B,) says which are crystals.
+
+        With `counts_BE`, the atoms of each element from hydrogen on: the most likely of this composition.
 
         A crystal whose lattice parameters no cell can have keeps a nearly flat cell, so that it is
         counted and judged invalid rather than dropped.
         """
-        numbers = (self.logits.argmax(-1) + 1).cpu().numpy()
+        if counts_BE is None:
+            numbers = (self.logits.argmax(-1) + 1).cpu().numpy()
+        else:
+            systems, atoms, _ = self.logits.shape
+            logits, counts = self.logits.float().flatten(0, 1).contiguous().cpu().numpy(), counts_BE.cpu().numpy()
+            numbers = most_likely_types(logits, counts, atoms * np.arange(systems + 1)).reshape(systems, atoms)
         lattice = self.lattice.double()
         lengths = lattice[:, :3].clamp(min=0.1)
         cells = lattice_cells(torch.cat([lengths, lattice[:, 3:]], -1), numbers.shape[1]).cpu().numpy()

@@ -12,11 +12,12 @@
 //! 8. [`symmetry`]: Niggli reduction, space groups and standard cells through `moyo`
 //! 9. [`validity`]: charge neutrality of compositions
 //! 10. [`matching`]: are two crystals the same?
-//! 11. [`bonds`]: bonds, orders and formal charges of molecules, SDF text, geometry checks
-//! 12. [`stability`]: the EDM tables of bond lengths
-//! 13. [`random`]: random numbers by seed and stream
-//! 14. [`nearest`]: distances to the nearest periodic image
-//! 15. [`features`]: what models are fed with
+//! 11. [`types`]: the most likely elements of atoms whose composition is given
+//! 12. [`bonds`]: bonds, orders and formal charges of molecules, SDF text, geometry checks
+//! 13. [`stability`]: the EDM tables of bond lengths
+//! 14. [`random`]: random numbers by seed and stream
+//! 15. [`nearest`]: distances to the nearest periodic image
+//! 16. [`features`]: what models are fed with
 //!
 //! Conventions: Angstrom; a cell is three row vectors; fractional f and Cartesian x relate by
 //! x = f @ cell; system k of a pack owns atoms `offsets[k]..offsets[k + 1]`.
@@ -37,6 +38,7 @@ pub mod random;
 pub mod stability;
 pub mod symmetry;
 pub mod threads;
+pub mod types;
 pub mod validity;
 
 pub use error::{Error, Result};

@@ -11,6 +11,7 @@ mod matching;
 mod neighbors;
 mod pack;
 mod symmetry;
+mod types;
 mod validity;
 
 use pyo3::prelude::*;
@@ -46,6 +47,7 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(symmetry::analyse, module)?)?;
     module.add_function(wrap_pyfunction!(symmetry::standardize, module)?)?;
     module.add_function(wrap_pyfunction!(symmetry::symmetrize, module)?)?;
+    module.add_function(wrap_pyfunction!(types::most_likely_types, module)?)?;
     module.add_function(wrap_pyfunction!(validity::compositional, module)?)?;
     module.add_function(wrap_pyfunction!(validity::compositional_of_formulas, module)?)?;
     module.add_function(wrap_pyfunction!(validity::parse_formula, module)?)?;
