@@ -45,7 +45,8 @@ train: $(VENV)/.installed-test  ## the recipe joint-tiny: hours on two cores; RE
 	$(VENV)/bin/adit-train vae --recipe joint-tiny --resume
 	$(VENV)/bin/adit-train decoder --recipe joint-tiny --resume
 	$(VENV)/bin/adit-train dit --recipe joint-tiny --resume
-	$(VENV)/bin/adit-train export runs/joint-tiny --out python/adit/weights/joint-tiny --name joint-tiny --sampling molecule=ancestral:50:1:training --sampling crystal=dpm++:25:1
+	$(VENV)/bin/adit-train dit --recipe joint-tiny-guide --vae runs/joint-tiny --resume
+	$(VENV)/bin/adit-train export runs/joint-tiny --guide runs/joint-tiny-guide --out python/adit/weights/joint-tiny --name joint-tiny --sampling molecule=ancestral:40:1:training:1.25 --sampling crystal=ancestral:50:1:new:1.3
 
 wheel: $(VENV)/.tools
 	$(VENV)/bin/maturin build --release --out dist

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 SYSTEMS = ("molecule", "crystal")
 DEFAULT_WEIGHTS = "joint-tiny"
 _BLOCK_ON_CPU, _BLOCK_ON_GPU = 512, 8192
-_GROUP_ON_CPU = 64  # systems of one size that a thread takes at a time
+_GROUP_ON_CPU = 128  # systems of one size that a thread takes at a time
 _Item = TypeVar("_Item")
 _END = object()
 _LABELS = {"molecule": MOLECULE, "crystal": CRYSTAL}

@@ -105,6 +105,8 @@ def test_a_decoder_trained_on_fits_the_finished_model(finished: Path, tmp_path: 
 
 
 def test_a_finished_network_is_trained_on_by_the_clock(finished: Path, tmp_path: Path) -> None:
+    from adit.weights import load_pretrained
+
     code, _, err = train("export", finished, "--out", tmp_path / "weights")
     assert code == 0, err
     common = ("--data", DATA, "--vae", finished, "--start", tmp_path / "weights")
@@ -117,6 +119,16 @@ def test_a_finished_network_is_trained_on_by_the_clock(finished: Path, tmp_path:
     code, _, err = train("export", run, "--vae", finished)
     assert code == 0, err
     assert (run / "weights" / "config.json").exists()
+    options = ("--vae", finished, "--average-with", tmp_path / "weights", "--out", tmp_path / "mean")
+    code, _, err = train("export", run, *options)
+    assert code == 0, err
+    begin, mean, end = (
+        load_pretrained(folder) for folder in (tmp_path / "weights", tmp_path / "mean", run / "weights")
+    )
+    for name, tensor in mean.model.dit.state_dict().items():
+        both = (begin.model.dit.state_dict()[name] + end.model.dit.state_dict()[name]) / 2
+        torch.testing.assert_close(tensor, both, rtol=2e-3, atol=1e-5)
+    assert mean.about["averaged_with"] == {"name": begin.name, "steps": begin.about["steps"]}
     code, _, err = train("dit", "--recipe", "joint-gpu", *common, "--out", tmp_path / "other", "--steps", "1")
     assert code == 2 and "does not fit recipe joint-gpu" in err and "Traceback" not in err
 

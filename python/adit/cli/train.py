@@ -180,6 +180,9 @@ def export(
     guide: Annotated[
         Path | None, typer.Option(metavar="RUN", help="folder of a run whose smaller dit/ is to guide this one")
     ] = None,
+    average_with: Annotated[
+        str | None, typer.Option(metavar="NAME or FOLDER", help="weights that --start named: the mean of both")
+    ] = None,
 ) -> None:
     """Writes the averaged weights in half precision, for `adit-gen --weights FOLDER`."""
     from adit.train.stages import export as export_weights
@@ -189,7 +192,9 @@ def export(
         raise InvalidInputError(f"--sampling {told[0]}=... names a scale of guidance; it needs --guide RUN")
     target = out or run_folder / "weights"
     check_writable("--out", target / "config.json")
-    export_weights(run_folder, target, name or run_folder.name, defaults, vae_folder=vae, guide=guide)
+    export_weights(
+        run_folder, target, name or run_folder.name, defaults, vae_folder=vae, guide=guide, average_with=average_with
+    )
     size = (target / "model.safetensors").stat().st_size / 2**20
     typer.echo(f"{target}: {size:.1f} MiB; try: adit-gen --weights {target}")
 

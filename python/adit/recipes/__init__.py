@@ -16,11 +16,13 @@ from adit.recipes.joint import (
     joint_tiny,
     joint_tiny_gpu,
     joint_tiny_guide,
+    joint_tiny_told,
 )
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "joint-tiny": joint_tiny,
     "joint-tiny-gpu": joint_tiny_gpu,
+    "joint-tiny-told": joint_tiny_told,
     "joint-tiny-guide": joint_tiny_guide,
     "joint-gpu": joint_gpu,
     "joint-s": joint_small,

@@ -117,10 +117,7 @@ def train_dit(
     dit = DiT(recipe.dit).to(device)
     if start is not None:
         known = load_pretrained(start).model.dit
-        if known.config != recipe.dit:
-            raise CheckpointError(
-                f"the network of {start} does not fit recipe {recipe.name}: {known.config}, not {recipe.dit}"
-            )
+        _check_same(known, recipe, start)
         dit.load_state_dict(known.state_dict())
     out = _run_folder(folder / "dit", resume)
 
@@ -203,7 +200,7 @@ def can_validate() -> bool:
 
 def export(
     run: Path, out: Path, name: str, defaults: Mapping[str, SamplingDefaults], device: torch.device | None = None,
-    vae_folder: Path | None = None, guide: Path | None = None,
+    vae_folder: Path | None = None, guide: Path | None = None, average_with: str | Path | None = None,
 ) -> Pretrained:  # fmt: skip
     """Averaged weights of the last checkpoints under `run` to a weights folder `out`.
 
@@ -215,6 +212,8 @@ def export(
         device: where the latents' statistics are computed; a CPU if none is given.
         vae_folder: where else the autoencoder is, as for `train_dit`.
         guide: another run in the same latent space, whose `dit/` is to guide this one.
+        average_with: weights that the run's network began as (`train_dit`, `start`), and is averaged with: what it has
+            learnt without what it has lost (Wortsman 2021, arXiv 2109.01903).
     """
     vae = load_vae(vae_folder or run, device or torch.device("cpu"))
     recipe, dit, state = _trained_dit(run)
@@ -225,6 +224,12 @@ def export(
         "recipe": state["recipe"],
         "steps": {stage: read_state(_last(run / stage))["step"] for stage in STAGES if list_checkpoints(run / stage)},
     }
+    if average_with is not None:
+        known = load_pretrained(average_with)
+        _check_same(known.model.dit, recipe, average_with)
+        start, end = known.model.dit.state_dict(), dit.state_dict()
+        dit.load_state_dict({key: (start[key] + end[key]) / 2 for key in end})
+        about |= {"averaged_with": {"name": known.name, "steps": known.about.get("steps")}}
     weights = replace(bundle(recipe, vae, dit, train, defaults), name=name, about=about)
     if guide is not None:
         other, weights.model.guide, state = _trained_dit(guide)
@@ -233,6 +238,13 @@ def export(
         about |= {"guide": {"recipe": state["recipe"], "steps": state["step"]}}
     save_pretrained(out, weights, vae.config, dit.config)
     return weights
+
+
+def _check_same(known: DiT, recipe: Recipe, name: str | Path) -> None:
+    if known.config != recipe.dit:
+        raise CheckpointError(
+            f"the network of {name} does not fit recipe {recipe.name}: {known.config}, not {recipe.dit}"
+        )
 
 
 def _trained_dit(run: Path) -> tuple[Recipe, DiT, dict[str, Any]]:
