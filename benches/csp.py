@@ -33,6 +33,7 @@ def main(words: list[str] | None = None) -> None:
     options = parser.parse_args(words)
     generator = Generator.from_pretrained(options.weights, device=options.device, threads=options.threads)
     held_out = load(options.data).split("val")
+    held_out = held_out.subset(np.flatnonzero(held_out.periodic))
     chosen = np.random.default_rng(options.seed).permutation(len(held_out))[: options.n]
     crystals = [held_out[int(k)] for k in chosen]
     most = max(options.tries)
