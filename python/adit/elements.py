@@ -33,6 +33,11 @@ def hill_formula(counts: Mapping[str, int]) -> str:
     return "".join(f"{symbol}{counts[symbol] if counts[symbol] > 1 else ''}" for symbol in first + rest)
 
 
+def formula_of(counts: NDArray[np.integer]) -> str:
+    """The formula in Hill order of (100,) atoms of each element: the inverse of `composition`."""
+    return hill_formula({SYMBOLS[k + 1]: int(counts[k]) for k in np.flatnonzero(counts)})
+
+
 def composition(formula: str) -> NDArray[np.int64]:
     """(100,) atoms of each element, from hydrogen to fermium, in a formula such as `C2H6O` or `Ca3(PO4)2`.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from adit.elements import SYMBOLS, composition, hill_formula
+from adit.elements import composition, formula_of
 from adit.errors import InvalidInputError
 from adit.validity import compositional
 from adit.weights.store import Pretrained
@@ -62,7 +62,7 @@ class Substituted(Choices):
             new = int(stream.choice(len(weights), p=weights))
             made = counts.copy()
             made[[old, new]] = 0, counts[old]
-            if not counts[new] and _reduced(made) not in self._known and compositional(_formula(made)):
+            if not counts[new] and _reduced(made) not in self._known and compositional(formula_of(made)):
                 return size, made
         return super().draw(stream)
 
@@ -128,10 +128,6 @@ def choose_from(
 def _reduced(counts: NDArray[np.int64]) -> bytes:
     least: NDArray[np.int64] = counts // np.gcd.reduce(counts)
     return least.tobytes()
-
-
-def _formula(counts: NDArray[np.int64]) -> str:
-    return hill_formula({SYMBOLS[k + 1]: int(counts[k]) for k in np.flatnonzero(counts)})
 
 
 def atom_distribution(

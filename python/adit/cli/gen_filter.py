@@ -52,8 +52,9 @@ class Filter:
 
     def __call__(self, systems: list[AtomicSystem]) -> list[AtomicSystem]:
         """Those to keep, in order."""
-        chosen = self._molecules if self.options.system == "molecule" else self._periodic
-        return chosen(_where(self._valid(systems), systems))
+        if self.options.composition is not None:
+            systems = _where(of_formula(systems, self.options.composition), systems)
+        return self._molecules(systems) if self.options.system == "molecule" else self._periodic(systems)
 
     def _remember(self, crystals: Sequence[AtomicSystem]) -> None:
         from adit.eval.crystals import reduced_formulas
@@ -61,39 +62,27 @@ class Filter:
         for formula, crystal in zip(reduced_formulas(crystals), crystals, strict=True):
             self._crystals.setdefault(formula, []).append(crystal)
 
-    def _valid(self, systems: list[AtomicSystem]) -> NDArray[np.bool_]:
-        """Molecules in one piece with bonds that RDKit accepts; crystals valid in structure and composition."""
-        if self.options.system == "molecule":
-            from adit.eval.molecules import connected, validity
-
-            good = [entry is not None for entry in validity(systems)] & connected(systems)
-        else:
-            from adit.validity import compositional, structural
-
-            good = structural(systems) & compositional(systems)
-        if self.options.composition is not None:
-            good &= of_formula(systems, self.options.composition)
-        return good
-
     def _molecules(self, systems: list[AtomicSystem]) -> list[AtomicSystem]:
-        from adit.eval.molecules import validity
+        """In one piece, with bonds that RDKit accepts."""
+        from adit.eval.molecules import connected, validity
 
-        if not (self.options.unique or self._reference):
-            return systems
         kept = []
-        for system, smiles in zip(systems, validity(systems), strict=True):
-            if smiles is not None and smiles not in self._smiles:
+        for system, smiles, whole in zip(systems, validity(systems), connected(systems).tolist(), strict=True):
+            if smiles is not None and whole and smiles not in self._smiles:
                 kept.append(system)
                 if self.options.unique:
                     self._smiles.add(smiles)
         return kept
 
     def _periodic(self, systems: list[AtomicSystem]) -> list[AtomicSystem]:
+        """Valid in structure and composition."""
         from adit.eval.crystals import novel, reduced_formulas, unique
+        from adit.validity import compositional, structural
 
-        if self._reference is not None and systems:
+        systems = _where(structural(systems) & compositional(systems), systems)
+        if self._reference is not None:
             systems = _where(novel(systems, self._reference.data), systems)
-        if self.options.unique and systems:
+        if self.options.unique:
             formulas = set(reduced_formulas(systems))
             before = [one for formula in sorted(formulas) for one in self._crystals.get(formula, ())]
             systems = _where(unique([*before, *systems]).first[len(before) :], systems)

@@ -13,7 +13,7 @@ from adit import validity as crystal_validity
 from adit.batch import SystemBatch, gather
 from adit.config import FlowConfig
 from adit.data.packed import PackedDataset
-from adit.elements import SYMBOLS, hill_formula
+from adit.elements import formula_of
 from adit.eval import reconstruction
 from adit.eval.crystals import novel, unique
 from adit.eval.molecules import novelty, uniqueness, validity
@@ -22,6 +22,7 @@ from adit.generate import Generator
 from adit.models.losses import reconstruction_terms
 from adit.models.vae import VAE
 from adit.output import write_whole
+from adit.packing import element_counts, pack
 from adit.system import AtomicSystem
 from adit.train.loop import Loss
 from adit.weights.store import Pretrained
@@ -188,11 +189,8 @@ def atom_counts(data: PackedDataset) -> dict[str, dict[int, int]]:
 
 def formula_counts(data: PackedDataset) -> dict[str, int]:
     """formula -> systems of a training set."""
-    counts = np.zeros((len(data), len(SYMBOLS)), dtype=np.int16)
-    np.add.at(counts, (np.repeat(np.arange(len(data)), data.sizes), data.numbers), 1)
-    rows, often = np.unique(counts, axis=0, return_counts=True)
-    named = [hill_formula({SYMBOLS[z]: int(row[z]) for z in np.flatnonzero(row)}) for row in rows]
-    return dict(zip(named, often.tolist(), strict=True))
+    rows, often = np.unique(element_counts(pack(data))[:, 1:].astype(np.int16), axis=0, return_counts=True)
+    return dict(zip(map(formula_of, rows), often.tolist(), strict=True))
 
 
 def told_formulas(data: PackedDataset, flow: FlowConfig) -> dict[str, dict[str, int]]:
