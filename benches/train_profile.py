@@ -5,8 +5,8 @@
 
 The step is `adit.train.loop.Trainer`'s own. Its parts are timed from outside: on a CPU in CPU seconds of one thread; on
 a GPU the device is waited for at the end of each part, and the steps are timed once more without waiting, which shows
-what the host costs. It needs the recipe's data (`adit-data prepare`). The weights are random: speed does not depend on
-them.
+what the host costs. Beside it a step of the same size written the usual way (`Plain`), eager and compiled. It needs the
+recipe's data (`adit-data prepare`). The weights are random: speed does not depend on them.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from adit.train.loop import Trainer, compile_blocks
 from adit.train.optim import EMA, make_optimizers
 from adit.train.stages import load_all
 from baselines import report
+from baselines.adit_usual import PublishedADiT
 from baselines.timing import Bench
 
 PARTS = ("batch", "encoder", "self-conditioning", "forward", "backward", "graph", "clipping", "optimiser", "average")
@@ -161,13 +162,71 @@ def profile(step: Step, steps: int) -> tuple[list[Row], float, int]:
     return rows, (step.clock.now() - start) / steps, atoms // steps
 
 
+class Plain:
+    """A training step written the usual way: ADiT's network of the recipe's sizes in plain torch, AdamW, autocast.
+
+    Systems of all sizes in a padded batch with a mask, modulations for each sample, a first pass over a share of the
+    systems for self-conditioning, an average of the weights. Its latents are drawn once and lie on the device, so that
+    data and encoder cost it nothing.
+    """
+
+    def __init__(self, recipe: Recipe, sizes: torch.Tensor, device: torch.device, compiled: bool) -> None:
+        torch.manual_seed(0)
+        config, self.bf16, self.device = recipe.dit, recipe.dit_train.bf16, device
+        self.network = PublishedADiT(config.width, config.layers, config.heads).to(device)
+        if compiled:
+            for block in self.network.blocks:
+                block.compile(dynamic=True)
+        self.inputs = self.network.inputs(sizes)
+        self.first = int(recipe.flow.self_conditioning * len(sizes))
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-4, foreach=True)
+        self.ema = EMA(self.network, 0.999)
+
+    def __call__(self) -> None:
+        """One step."""
+        inputs = {name: value for name, value in self.inputs.items() if value is not None}
+        data = inputs["latents"]
+        noisy = torch.lerp(torch.randn_like(data), data, inputs["time"][:, None, None])
+        guess = torch.zeros_like(data)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            first = {
+                name: value[: self.first] for name, value in {**inputs, "latents": noisy, "earlier": guess}.items()
+            }
+            with torch.no_grad():
+                guess[: self.first] = self.network(**first)["latents"]
+            out = self.network(**{**inputs, "latents": noisy, "earlier": guess})["latents"]
+        (out.float() - data)[inputs["mask"]].square().mean().backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.ema.update(self.network, 0)
+
+
+def plain_seconds(recipe: Recipe, data: PackedDataset, atoms: int, steps: int, clock: Clock, compiled: bool) -> float:
+    """Of a step of `Plain` on about `atoms` atoms, for as many as they were."""
+    crystals = recipe.dit_train.crystal_fraction
+    kinds = [np.flatnonzero(data.periodic == kind) for kind in (False, True)]
+    rng, shares = np.random.default_rng(0), (1 - crystals, crystals)
+    drawn = [rng.choice(data.sizes[kind], int(share * atoms)) for kind, share in zip(kinds, shares, strict=True)]
+    mixed = rng.permutation(np.concatenate(drawn))
+    sizes = torch.from_numpy(mixed[np.cumsum(mixed) <= atoms])
+    step = Plain(recipe, sizes, clock.device, compiled)
+    for _ in range(WARM_UP):
+        step()
+    clock.waits = True
+    start = clock.now()
+    for _ in range(steps):
+        step()
+    return (clock.now() - start) / steps * atoms / int(sizes.sum())
+
+
 def flop(recipe: Recipe, data: PackedDataset) -> float:
     """Floating-point operations for an atom (a multiply-add is two), counted in a small step on the CPU.
 
     In groups of systems of one size, without padding and rows that do not count; without the encoder, where the
     training has encoded its systems beforehand.
     """
-    small = replace(recipe.dit_train, compile=False, bf16=False, tokens_per_step=16_384, tokens_per_group=512)
+    small = replace(recipe.dit_train, compile=False, bf16=False, tokens_per_step=4096, tokens_per_group=512)
     few = data.subset(np.arange(0, len(data), 1 + len(data) // 5000))
     flow = replace(recipe.flow, latent_copies=0)
     step = Step(replace(recipe, dit_train=small, flow=flow), few, torch.device("cpu"))
@@ -191,8 +250,9 @@ def peak(clock: Clock, dtype: torch.dtype, size: int) -> float:
 
 
 def markdown(
-    rows: list[Row], seconds: float, atoms: int, work: float, rate: float, about: dict[str, str], of: str
-) -> str:
+    rows: list[Row], seconds: float, atoms: int, work: float, rate: float, about: dict[str, str], of: str,
+    plain: dict[str, float],
+) -> str:  # fmt: skip
     """The section of the docs."""
     lines = ["| part of a step | ms | share |", "|---|---|---|"]
     lines += [f"| {row.part} | {row.milliseconds:,.1f} | {100 * row.share:.1f} % |" for row in rows]
@@ -205,7 +265,13 @@ def markdown(
         f"{work / seconds / 1e9:,.0f} GFLOP/s, {100 * work / seconds / rate:.0f} % of the {rate / 1e9:,.0f} GFLOP/s "
         "of a large matrix product measured beside it."
     )
-    return "\n\n".join([head, "\n".join(lines), foot])
+    beside = [
+        f"{name} {1000 * took:,.0f} ms ({atoms / took:,.0f} atoms a second, {100 * work / took / rate:.1f} %; ours is "
+        f"{took / seconds:.1f} times as fast)"
+        for name, took in plain.items()
+    ]
+    usual = f"The same network and atoms in a step written the usual way (padded, AdamW): {'; '.join(beside)}."
+    return "\n\n".join([head, "\n".join(lines), foot, usual])
 
 
 def main(words: list[str] | None = None) -> None:
@@ -227,9 +293,11 @@ def main(words: list[str] | None = None) -> None:
     dtype = torch.bfloat16 if recipe.dit_train.bf16 else torch.float32
     rate = peak(step.clock, dtype, 2048 if device.type == "cpu" else 8192)
     rows, seconds, atoms = profile(step, options.steps)
+    ways = {"eager": False, "compiled": True}
+    plain = {name: plain_seconds(recipe, data, atoms, options.steps, step.clock, way) for name, way in ways.items()}
     work = atoms * flop(recipe, data)
     about = report.machine(bench)
-    text = markdown(rows, seconds, atoms, work, rate, about, recipe.name)
+    text = markdown(rows, seconds, atoms, work, rate, about, recipe.name, plain)
     print(text)
     report.write_csv(options.out / f"train-profile-{device.type}.csv", rows, about)
     if options.docs:

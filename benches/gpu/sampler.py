@@ -1,9 +1,10 @@
-"""`adit-gen` end to end at the published size DiT-S, files included: 10,000 systems, 50 evaluations, guidance.
+"""`adit-gen` end to end, files included: 10,000 systems by a network of the published size DiT-S, 50 evaluations with
+guidance, then by the shipped weights with their defaults.
 
     python benches/gpu/sampler.py                                          # on a GPU
     python benches/gpu/sampler.py --device cpu --n 8 --system molecule --out /tmp/sampler.csv
 
-The weights are random: speed does not depend on them, but for the bonds of what cannot be a molecule. Each command runs
+DiT-S is random: speed does not depend on that, but for the bonds of what cannot be a molecule. Each command runs
 twice, and the second counts: the first compiles the kernels. Results go to benches/results/gpu-sampler-CARD.csv.
 """
 
@@ -26,6 +27,7 @@ import triton  # noqa: E402
 from measure import Results, card_name  # noqa: E402
 
 from adit.config import DiTConfig, VAEConfig  # noqa: E402
+from adit.generate import DEFAULT_WEIGHTS  # noqa: E402
 from adit.weights.store import GenerationModel, Pretrained, SamplingDefaults, save_pretrained  # noqa: E402
 
 FILES = {"molecule": "molecules.sdf", "crystal": "crystals.extxyz"}
@@ -46,14 +48,14 @@ def random_weights(folder: Path) -> None:
     save_pretrained(folder, weights, vae, dit)
 
 
-def generate(weights: Path, system: str, n: int, device: str, out: Path) -> float:
+def generate(weights: str, system: str, n: int, device: str, out: Path) -> float:
     """Seconds of the command, start of Python included."""
     command = [
         sys.executable,
         "-c",
         "from adit.cli.gen import main; main()",
         "--weights",
-        str(weights),
+        weights,
         "--system",
         system,
     ]
@@ -70,19 +72,22 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=10_000)
     parser.add_argument("--system", choices=FILES, nargs="+", default=list(FILES))
     parser.add_argument("--out", type=Path, help="the CSV file")
+    parser.add_argument("--keep", type=Path, help="folder for the files of the shipped weights")
     options = parser.parse_args()
     device = torch.device(options.device)
     name = card_name(device).replace(" ", "-")
     path = options.out or ROOT / "benches" / "results" / f"gpu-sampler-{name}.csv"
     results = Results(path, device, triton.__version__)
     with tempfile.TemporaryDirectory() as folder:
-        weights = Path(folder) / "weights"
-        random_weights(weights)
-        for system in options.system:
-            out = Path(folder) / FILES[system]
-            generate(weights, system, options.n, options.device, out)
-            took = generate(weights, system, options.n, options.device, out)
-            results.add("sampler", f"adit-gen, {options.n} {system}s", "DiT-S, 50 evaluations, cfg 2", took, "s")
+        random_weights(Path(folder) / "weights")
+        variants = {"DiT-S, 50 evaluations, cfg 2": (f"{folder}/weights", Path(folder))}
+        variants[f"{DEFAULT_WEIGHTS}, defaults"] = (DEFAULT_WEIGHTS, options.keep or Path(folder))
+        for variant, (weights, place) in variants.items():
+            for system in options.system:
+                out = place / FILES[system]
+                generate(weights, system, options.n, options.device, out)
+                took = generate(weights, system, options.n, options.device, out)
+                results.add("sampler", f"adit-gen, {options.n} {system}s", variant, took, "s")
     print(f"wrote {path}")
 
 

@@ -104,9 +104,9 @@ def joint_tiny_gpu() -> Recipe:
         name="joint-tiny-gpu",
         vae_train=large(tiny.vae_train, 24_576, 2, replace(tiny.vae_train.optim, ema_decay=0.999)),
         decoder_train=large(tiny.decoder_train, 24_576, 2, replace(tiny.decoder_train.optim, ema_decay=0.999)),
-        flow=replace(tiny.flow, latent_copies=32),
+        flow=replace(tiny.flow, latent_copies=32, crystal_composition=0.7),
         dit_train=large(
-            replace(tiny.dit_train, crystal_fraction=0.25), 49_152, 1,
+            replace(tiny.dit_train, crystal_fraction=0.5), 49_152, 1,
             replace(tiny.dit_train.optim, ema_decay=0.9995, decay_fraction=0.5),
         ),
     )  # fmt: skip
