@@ -148,3 +148,16 @@ def test_formulas_of_a_data_set() -> None:
     crystals = Counter(system.formula for system in data if system.is_periodic)
     assert told_formulas(data, FlowConfig()) == {"molecule": molecules, "crystal": crystals}
     assert told_formulas(data, FlowConfig(crystal_composition=0.0)) == {"molecule": molecules}
+
+
+def test_formulas_are_drawn_as_numpy_would_choose() -> None:
+    """The same numbers from the same stream, without summing the probabilities at each draw."""
+    many = {hill_formula({"C": n, "H": m}): 1 + n * m for n in range(1, 9) for m in range(1, 9)}
+    choices = choose_from(weights({"molecule": many, "crystal": {}}), "molecule", "training")
+    assert choices.counts is not None
+    for seed in range(200):
+        ours, theirs = np.random.default_rng(seed), np.random.default_rng(seed)
+        expected = theirs.choice(len(choices.sizes), p=choices.probabilities)
+        size, counts = choices.draw(ours)
+        assert size == choices.sizes[expected] and (counts == choices.counts[expected]).all()
+        assert ours.random() == theirs.random()

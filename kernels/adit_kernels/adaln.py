@@ -15,6 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from adit_kernels.configs import table
+from adit_kernels.operators import direct
 
 EPSILON = 1e-5
 
@@ -168,12 +169,14 @@ def _to_rows(sums: Tensor, of: Tensor, rows: Tensor | None) -> Tensor:
     return sums.new_zeros(of.shape).index_add_(0, rows.long(), per_system).to(of.dtype)
 
 
-@torch.library.custom_op("adit_kernels::adaln", mutates_args=())
-def adaln_op(
+def _adaln(
     x: Tensor, scale: Tensor, shift: Tensor, offsets: Tensor, system: Tensor, rows: Tensor | None, max_length: int,
     dtype: torch.dtype,
 ) -> Tensor:  # fmt: skip
     return _run_forward(x, None, None, scale, shift, system, rows, dtype)[1]  # type: ignore[return-value]
+
+
+adaln_op = torch.library.custom_op("adit_kernels::adaln", _adaln, mutates_args=())
 
 
 @adaln_op.register_fake
@@ -211,12 +214,14 @@ def _adaln_gradient(ctx, grad_h):
 adaln_op.register_autograd(_adaln_gradient, setup_context=_adaln_setup)
 
 
-@torch.library.custom_op("adit_kernels::gate_adaln", mutates_args=())
-def gate_adaln_op(
+def _gate_adaln(
     x: Tensor, y: Tensor, gate: Tensor, scale: Tensor, shift: Tensor, offsets: Tensor, system: Tensor,
     rows: Tensor | None, max_length: int, dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     return _run_forward(x, y, gate, scale, shift, system, rows, dtype)  # type: ignore[return-value]
+
+
+gate_adaln_op = torch.library.custom_op("adit_kernels::gate_adaln", _gate_adaln, mutates_args=())
 
 
 @gate_adaln_op.register_fake
@@ -257,11 +262,13 @@ def _gate_adaln_gradient(ctx, grad_x_out, grad_h):
 gate_adaln_op.register_autograd(_gate_adaln_gradient, setup_context=_gate_adaln_setup)
 
 
-@torch.library.custom_op("adit_kernels::gate_residual", mutates_args=())
-def gate_residual_op(
+def _gate_residual(
     x: Tensor, y: Tensor, gate: Tensor, offsets: Tensor, system: Tensor, rows: Tensor | None, max_length: int
 ) -> Tensor:
     return _run_forward(x, y, gate, None, None, system, rows, x.dtype)[0]  # type: ignore[return-value]
+
+
+gate_residual_op = torch.library.custom_op("adit_kernels::gate_residual", _gate_residual, mutates_args=())
 
 
 @gate_residual_op.register_fake
@@ -311,7 +318,7 @@ def adaln(
         rows_S: int32, the row of modulation of each system; None if system s takes row s.
     """
     scale_RD, shift_RD = _rows_ready(scale_RD), _rows_ready(shift_RD)
-    return adaln_op(
+    return (_adaln if direct() else adaln_op)(
         x_TD.contiguous(), scale_RD, shift_RD, offsets_S1, system_T, rows_S, max_length, dtype or x_TD.dtype
     )
 
@@ -322,7 +329,7 @@ def gate_adaln(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """x + gate y, and the AdaLN of that: two (T, D); the first in the type of `x`. Arguments as for `adaln`."""
     gate_RD, scale_RD, shift_RD = _rows_ready(gate_RD), _rows_ready(scale_RD), _rows_ready(shift_RD)
-    return gate_adaln_op(
+    return (_gate_adaln if direct() else gate_adaln_op)(
         x_TD.contiguous(), y_TD.contiguous(), gate_RD, scale_RD, shift_RD, offsets_S1, system_T, rows_S, max_length,
         dtype or y_TD.dtype,
     )  # fmt: skip
@@ -334,7 +341,7 @@ def gate_residual(
 ) -> Tensor:  # fmt: skip
     """x + gate y, (T, D) in the type of `x`. Arguments as for `adaln`."""
     gate_RD = _rows_ready(gate_RD)
-    return gate_residual_op(
+    return (_gate_residual if direct() else gate_residual_op)(
         x_TD.contiguous(), y_TD.contiguous(), gate_RD, offsets_S1, system_T, rows_S, max_length
     )  # fmt: skip
 

@@ -18,6 +18,7 @@ import triton.language as tl
 from torch import Tensor
 
 from adit_kernels.configs import table
+from adit_kernels.operators import direct
 
 HEAD_SIZES = (32, 64)
 _LOG2E = math.log2(math.e)
@@ -247,8 +248,7 @@ def _warps(warps: int, qkv: Tensor) -> int:
     return 2 * warps if qkv.dtype == torch.float32 else warps
 
 
-@torch.library.custom_op("adit_kernels::attention", mutates_args=())
-def attention_op(qkv: Tensor, offsets: Tensor, system: Tensor, max_length: int, qk_norm: bool) -> tuple[Tensor, Tensor]:
+def _attention(qkv: Tensor, offsets: Tensor, system: Tensor, max_length: int, qk_norm: bool) -> tuple[Tensor, Tensor]:
     tokens, _, heads, size = qkv.shape
     out, lse = qkv.new_empty(tokens, heads, size), qkv.new_empty(heads, tokens, dtype=torch.float32)
     if tokens == 0:
@@ -273,6 +273,9 @@ def attention_op(qkv: Tensor, offsets: Tensor, system: Tensor, max_length: int, 
             num_warps=_warps(long.warps, qkv), num_stages=long.stages,
         )  # fmt: skip
     return out, lse
+
+
+attention_op = torch.library.custom_op("adit_kernels::attention", _attention, mutates_args=())
 
 
 @attention_op.register_fake
@@ -343,4 +346,5 @@ def attention(qkv_T3HK: Tensor, offsets_S1: Tensor, system_T: Tensor, max_length
     """
     if qkv_T3HK.ndim != 4 or qkv_T3HK.shape[1] != 3 or qkv_T3HK.shape[3] not in HEAD_SIZES:
         raise ValueError(f"`qkv` must have shape (T, 3, heads, 32 or 64); got {tuple(qkv_T3HK.shape)}")
-    return attention_op(qkv_T3HK.contiguous(), offsets_S1, system_T, max_length, qk_norm)[0]
+    run = _attention if direct() else attention_op
+    return run(qkv_T3HK.contiguous(), offsets_S1, system_T, max_length, qk_norm)[0]

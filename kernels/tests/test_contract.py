@@ -1,5 +1,8 @@
 """What torch asks of a custom operator, of all of them; and that compiled code gives the same results."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import oracle
@@ -77,3 +80,25 @@ def test_the_readme_runs():
     names: dict[str, object] = {}
     exec(text.split("```python\n")[1].split("```")[0].replace("cuda", "cpu"), names)
     assert names["mixed"].shape == (46, 6, 64)
+
+
+SAMPLING = """
+import sys, torch, oracle, adit_kernels
+from adit_kernels import BlockWeights
+offsets, system = oracle.layout([3, 1, 4])
+sizes = [(192, 64), (192,), (64, 64), (64,), (256, 64), (256,), (64, 256), (64,)]
+x, modulation, *of = (0.1 * torch.randn(size) for size in [(8, 64), (3, 6, 64), *sizes])
+with torch.inference_mode():
+    direct = adit_kernels.dit_block(x, modulation, BlockWeights(*of), offsets, system, 4, 2, True)
+assert "torch._dynamo" not in sys.modules
+through = adit_kernels.dit_block(x, modulation, BlockWeights(*of), offsets, system, 4, 2, True)
+torch.testing.assert_close(direct, through)
+assert "torch._dynamo" in sys.modules, "operators import it no more: call them always"
+"""
+
+
+def test_sampling_does_not_wait_for_the_import_of_dynamo():
+    folders = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
+    done = subprocess.run([sys.executable, "-c", SAMPLING], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
@@ -233,7 +234,9 @@ class Generator:
     def _together(self, run: _Run, groups: list[_Group]) -> Iterator[tuple[_Group, list[AtomicSystem]]]:
         """All groups in one packed batch."""
         packing = Packing.from_lengths([group.size for group in groups for _ in group.indices], self.device)
-        noise = torch.cat([self._noise(run, group).flatten(1, 2) for group in groups], 1)[:, None]
+        with ThreadPoolExecutor() as pool:  # numpy draws without the interpreter's lock
+            drawn = list(pool.map(partial(self._noise, run), groups))
+        noise = torch.cat([part.flatten(1, 2) for part in drawn], 1)[:, None]
         counts = run.counts(groups, self.device)
         graph = self.device.type == "cuda"
         networks = [schedule.packed(packing, counts, graph) for schedule in run.schedules]

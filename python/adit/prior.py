@@ -39,8 +39,12 @@ class Choices:
 
     def draw(self, stream: np.random.Generator) -> tuple[int, NDArray[np.int64] | None]:
         """The number of atoms of one sample, and its composition (100,) if the network is told it."""
-        choice = int(stream.choice(len(self.sizes), p=self.probabilities))
+        choice = _drawn(self._cumulative, stream)
         return int(self.sizes[choice]), None if self.counts is None else self.counts[choice]
+
+    @cached_property
+    def _cumulative(self) -> NDArray[np.float64]:
+        return np.cumsum(self.probabilities)
 
 
 class Substituted(Choices):
@@ -57,12 +61,12 @@ class Substituted(Choices):
             size, counts = super().draw(stream)
             assert counts is not None
             old = int(stream.choice(np.flatnonzero(counts)))
-            if not (weights := self._exchanges[old]).any():
+            if not self._exchanges[old, -1]:
                 continue
-            new = int(stream.choice(len(weights), p=weights))
+            new = _drawn(self._exchanges[old], stream)
             made = counts.copy()
             made[[old, new]] = 0, counts[old]
-            if not counts[new] and _reduced(made) not in self._known and compositional(formula_of(made)):
+            if not counts[new] and _reduced(made) not in self._known and compositional(formula_of(made), threads=1):
                 return size, made
         return super().draw(stream)
 
@@ -73,7 +77,7 @@ class Substituted(Choices):
 
     @cached_property
     def _exchanges(self) -> NDArray[np.float64]:
-        """(100, 100): how probably an element (row) is exchanged for another; rows of zeros where none can be."""
+        """(100, 100): how probably an element (row) is exchanged for another, cumulative; zeros where none can be."""
         assert self.counts is not None
         places: dict[tuple[bytes, int], list[int]] = {}
         for row in self.counts:
@@ -86,7 +90,7 @@ class Substituted(Choices):
             if len(elements) > 1:
                 shared[np.ix_(elements, elements)] += 1 / (len(elements) - 1)
         np.fill_diagonal(shared, 0)
-        chances: NDArray[np.float64] = shared / np.maximum(shared.sum(1, keepdims=True), 1e-12)
+        chances: NDArray[np.float64] = np.cumsum(shared / np.maximum(shared.sum(1, keepdims=True), 1e-12), 1)
         return chances
 
 
@@ -123,6 +127,11 @@ def choose_from(
     if formula in ("training", "new"):
         return Choices(*atom_distribution({}, atoms))
     raise InvalidInputError(f"`formula` {formula!r} has {sizes[0]} atoms, `atoms` allows {low} to {high}")
+
+
+def _drawn(cumulative: NDArray[np.float64], stream: np.random.Generator) -> int:
+    """One of K by cumulative probabilities (K,); `Generator.choice` would sum them at every draw."""
+    return int(np.searchsorted(cumulative, cumulative[-1] * stream.random(), "right"))
 
 
 def _reduced(counts: NDArray[np.int64]) -> bytes:

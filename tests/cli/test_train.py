@@ -201,3 +201,13 @@ def test_fewer_tokens_make_smaller_groups() -> None:
     assert (small.tokens_per_step, small.tokens_per_group) == (4096, 4096)
     large = _recipe("joint-tiny-gpu", None, "dit", None, 10**6, None, None, None).dit_train
     assert (large.tokens_per_step, large.tokens_per_group) == (10**6, 49_152)
+
+
+@pytest.mark.parametrize(("name", "index"), [("cuda", 0), ("cuda:1", 1)])
+def test_the_gpu_that_is_named_becomes_the_current_one(name: str, index: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from adit.cli.train import _device
+
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch._C, "_cuda_setDevice", chosen.append, raising=False)
+    assert _device(name, None) == torch.device(name) and chosen == [index]

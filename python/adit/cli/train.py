@@ -266,7 +266,7 @@ def _device(name: str, threads: int | None) -> torch.device:
         torch.set_num_threads(threads)
     chosen = choose_device(name)
     if chosen.type == "cuda":
-        torch.cuda.set_device(chosen)  # kernels and graphs go to the current one
+        torch.cuda.set_device(chosen.index or 0)  # kernels and graphs go to the current one
     return chosen
 
 
