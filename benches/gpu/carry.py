@@ -1,37 +1,128 @@
-"""Packs what a training on a lent GPU needs into `gpu_carry/`: the training sets without their properties.
+"""Packs what training and measuring on a lent GPU need into `gpu_carry/`, 55 MB, and unpacks it there.
 
 The lent machine has torch, numpy, safetensors, typer and rich, but no Rust, rdkit or pymatgen, and takes 64 MiB
-in all with the working tree. So move `checkpoints/` and the built-in weights out of the tree for the call, and
-carry two ignored paths: `gpu_carry` and `python/adit/_rust.abi3.so`.
+in all with the working tree; each call begins with a new copy of that tree.
 
-    python benches/gpu/carry.py
-    # there: all stages, with the kernels; the weights come back
-    PYTHONPATH=python:kernels ADIT_DATA_DIR=gpu_carry python3 -c 'from adit.cli.train import main; main()' \
-        speedrun --minutes 25 --out $OUT/run --device cuda
+    python benches/gpu/carry.py pack      # here; then move checkpoints/ and the built-in model.safetensors elsewhere
+    # there, first thing in every call, with gpu_carry carried: data into /tmp/data, the autoencoder into /tmp/vae
+    export PYTHONPATH=python:kernels:benches ADIT_DATA_DIR=/tmp/data TRITON_CACHE_DIR=/tmp/triton
+    python3 benches/gpu/carry.py unpack
+    python3 -c 'from adit.cli.train import main; main()' dit --recipe joint-tiny-gpu --vae /tmp/vae --start joint-tiny \
+        --minutes 4 --device cuda --out /tmp/run
+    python3 benches/gpu/carry.py take /tmp/run $OUT   # its averaged networks, in files of less than 16 MiB
+    python benches/gpu/carry.py put FOLDER runs/joint-tiny-gpu   # here: a run that `adit-train export` takes
 """
 
 from __future__ import annotations
 
-import argparse
+import io
+import json
+import lzma
+import os
 import shutil
-from dataclasses import replace
+import sys
+import tarfile
+import tempfile
 from pathlib import Path
 
-import adit
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = ROOT / "gpu_carry"
+RUST = ROOT / "python" / "adit" / "_rust.abi3.so"
+WEIGHTS = ROOT / "python" / "adit" / "weights" / "joint-tiny" / "model.safetensors"
+VAE = ROOT / "checkpoints" / "joint-tiny" / "decoder"
+STEP = 1e-4
+"""Positions of molecules are multiples of this, in Angstrom."""
+LARGEST = 15_900_000
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", nargs="+", default=["qm9", "mp20"], help="prepared data sets")
-    parser.add_argument("--out", type=Path, default=Path("gpu_carry"))
-    options = parser.parse_args()
-    shutil.rmtree(options.out, ignore_errors=True)
-    for name in options.data:
-        train = adit.load_dataset(name).split("train")
-        replace(train, properties={}).save(options.out / name)
-    total = sum(path.stat().st_size for path in options.out.rglob("*") if path.is_file())
-    print(f"{options.out}: {total / 2**20:.1f} MiB; carry it together with python/adit/_rust.abi3.so")
+def pack() -> None:
+    """The training sets without their properties, encoder, weights and Rust module."""
+    import adit
+
+    shutil.rmtree(HERE, ignore_errors=True)
+    HERE.mkdir()
+    arrays: dict[str, np.ndarray] = {}
+    for name in ("qm9", "mp20"):
+        data = adit.load_dataset(name).split("train")
+        arrays |= {f"{name}.numbers": data.numbers, f"{name}.sizes": np.asarray(data.sizes, dtype=np.uint8)}
+        if np.asarray(data.periodic).any():
+            arrays |= {f"{name}.positions": data.positions, f"{name}.cells": data.cells}
+            continue
+        steps = np.rint(data.positions.astype(np.float64) / STEP).astype(np.int64)
+        arrays[f"{name}.least"] = steps.min()
+        for k in range(3):  # bytes of one significance together are smaller
+            arrays[f"{name}.bytes{k}"] = ((steps - steps.min()) >> (8 * k) & 255).astype(np.uint8)
+    out = io.BytesIO()
+    np.savez(out, **arrays)
+    (HERE / "data.xz").write_bytes(lzma.compress(out.getvalue()))
+    checkpoint = max(VAE.iterdir())
+    vae = load_file(checkpoint / "ema.safetensors")
+    save_file({k: v for k, v in vae.items() if k.startswith("encoder")}, HERE / "encoder.safetensors")
+    for path in (checkpoint / "state.json", WEIGHTS, RUST):
+        shutil.copy(path, HERE)
+    total = sum(path.stat().st_size for path in HERE.iterdir())
+    print(f"{HERE}: {total / 2**20:.1f} MiB")
+
+
+def unpack(place: Path = Path("/tmp")) -> None:
+    """Data sets, autoencoder, and in the working tree weights and Rust module."""
+    for path in (WEIGHTS, RUST):
+        shutil.copy(HERE / path.name, path)
+    from adit.data.packed import PackedDataset
+
+    stored = np.load(io.BytesIO(lzma.decompress((HERE / "data.xz").read_bytes())))
+    for name in ("qm9", "mp20"):
+        sizes, crystals = stored[f"{name}.sizes"].astype(np.int64), f"{name}.cells" in stored
+        if crystals:
+            positions, cells = stored[f"{name}.positions"], stored[f"{name}.cells"]
+        else:
+            steps = (
+                sum(stored[f"{name}.bytes{k}"].astype(np.int64) << (8 * k) for k in range(3)) + stored[f"{name}.least"]
+            )
+            positions, cells = (STEP * steps).astype(np.float32), np.zeros((len(sizes), 3, 3), dtype=np.float32)
+        PackedDataset(
+            numbers=stored[f"{name}.numbers"], positions=positions, cells=cells,
+            periodic=np.full(len(sizes), crystals), offsets=np.concatenate([[0], np.cumsum(sizes)]),
+        ).save(place / "data" / name)  # fmt: skip
+    weights = {k: v for k, v in load_file(WEIGHTS).items() if k.startswith(("decoder", "latent"))}
+    checkpoint = place / "vae" / "decoder" / "step-00000001"
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    save_file(load_file(HERE / "encoder.safetensors") | weights, checkpoint / "ema.safetensors")
+    shutil.copy(HERE / "state.json", checkpoint)
+
+
+def take(run: Path, out: Path) -> None:
+    """The averaged network of the last checkpoint of each stage, its state and the log."""
+    with tempfile.TemporaryFile() as whole:
+        with tarfile.open(fileobj=whole, mode="w") as archive, tempfile.TemporaryDirectory() as folder:
+            for stage in ("vae", "decoder", "dit"):
+                if not (found := sorted((run / stage).glob("step-*"))):
+                    continue
+                checkpoint = Path(folder) / stage / found[-1].name
+                checkpoint.mkdir(parents=True)
+                tensors = load_file(found[-1] / "ema.safetensors")
+                save_file({k: v.astype(np.float16) for k, v in tensors.items()}, checkpoint / "ema.safetensors")
+                state = json.loads((found[-1] / "state.json").read_text())
+                (checkpoint / "state.json").write_text(json.dumps({**state, "optimizers": []}))
+                shutil.copy(run / stage / "log.csv", checkpoint.parent)
+                archive.add(checkpoint.parent, stage)
+        whole.seek(0)
+        for k, part in enumerate(iter(lambda: whole.read(LARGEST), b"")):
+            (out / f"run.{k}").write_bytes(part)
+
+
+def put(source: Path, run: Path) -> None:
+    """What `take` wrote, as a run again."""
+    whole = b"".join(path.read_bytes() for path in sorted(source.glob("run.*")))
+    with tarfile.open(fileobj=io.BytesIO(whole)) as archive:
+        archive.extractall(run, filter="data")
 
 
 if __name__ == "__main__":
-    main()
+    sys.path.insert(0, str(ROOT / "python"))
+    os.chdir(ROOT)
+    work = {"pack": pack, "unpack": unpack, "take": take, "put": put}
+    work[sys.argv[1]](*map(Path, sys.argv[2:]))

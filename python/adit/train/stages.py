@@ -63,8 +63,7 @@ def train_decoder(
     second stage or after it.
     """
     data = load_all(recipe.data)
-    vae = load_vae(vae_folder, device)
-    vae.latent_mean[:], vae.latent_std[:] = latent_statistics(vae, data.split("train"))
+    vae = _normalised_vae(vae_folder, device, data.split("train"))
     recipe = replace(recipe, vae=vae.config)
     loss, out = DecoderLoss(vae, recipe.decoder_loss), folder / "decoder"
     return _train_autoencoder(vae, loss, data, recipe, recipe.decoder_train, out, resume, stop_at, budget)
@@ -103,13 +102,12 @@ def train_dit(
     """
     data = load_all(recipe.data)
     train, held_out = data.split("train"), data.split("val")
-    vae = load_vae(vae_folder, device)
+    vae = _normalised_vae(vae_folder, device, train)
     if vae.config.latent_dim != recipe.dit.latent_dim:
         raise InvalidInputError(
             f"the autoencoder in {vae_folder} has {vae.config.latent_dim} latent dimensions, "
             f"recipe {recipe.name} wants {recipe.dit.latent_dim}"
         )
-    vae.latent_mean[:], vae.latent_std[:] = latent_statistics(vae, train)
     config, copies = recipe.dit_train, recipe.flow.latent_copies
     if config.compile and not copies:
         compile_blocks(vae.encoder)
@@ -215,11 +213,9 @@ def export(
         average_with: weights that the run's network began as (`train_dit`, `start`), and is averaged with: what it has
             learnt without what it has lost (Wortsman 2021, arXiv 2109.01903).
     """
-    vae = load_vae(vae_folder or run, device or torch.device("cpu"))
     recipe, dit, state = _trained_dit(run)
     train = load_all(recipe.data).split("train")
-    vae.latent_mean[:], vae.latent_std[:] = latent_statistics(vae, train)
-    vae.cpu()
+    vae = _normalised_vae(vae_folder or run, device or torch.device("cpu"), train).cpu()
     about = {
         "recipe": state["recipe"],
         "steps": {stage: read_state(_last(run / stage))["step"] for stage in STAGES if list_checkpoints(run / stage)},
@@ -282,6 +278,13 @@ def bundle(
 def load_vae(folder: Path, device: torch.device) -> VAE:
     """The averaged autoencoder that `find_vae` finds for a run or in a stage's folder, frozen."""
     return read_vae(find_vae(folder), device)
+
+
+def _normalised_vae(folder: Path, device: torch.device, train: PackedDataset) -> VAE:
+    """That of `load_vae`, its latents normalised by their statistics on `train`."""
+    vae = load_vae(folder, device)
+    vae.latent_mean[:], vae.latent_std[:] = latent_statistics(vae, train)
+    return vae
 
 
 def load_all(names: tuple[str, ...]) -> PackedDataset:
