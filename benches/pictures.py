@@ -34,8 +34,8 @@ from adit.train.stages import STAGES
 from adit.validity import compositional_faults
 
 COLUMNS, ROWS, BALL = 6, 2, 60
-MANY = 200
-"""Samples among which faults are looked for."""
+MANY = 10_000
+"""Samples among which faults are looked for, at most."""
 WINDOW = 25
 """Entries of a log of which a curve shows the mean."""
 
@@ -49,9 +49,13 @@ def main(words: list[str] | None = None) -> None:
     options = parser.parse_args(words)
     generator = Generator.from_pretrained(options.weights)
     for kind in ("molecule", "crystal"):
-        systems = generator.sample(MANY, kind, seed=options.seed)
-        gallery(options.folder / f"{kind}s.png", systems[: COLUMNS * ROWS], [])
-        wrong = [(system, reason) for system, reason in zip(systems, reasons(systems), strict=True) if reason]
+        wrong: list[tuple[AtomicSystem, str]] = []
+        for number, systems in enumerate(generator.stream(MANY, kind, seed=options.seed)):
+            if number == 0:
+                gallery(options.folder / f"{kind}s.png", systems[: COLUMNS * ROWS], [])
+            wrong += [(system, reason) for system, reason in zip(systems, reasons(systems), strict=True) if reason]
+            if len(wrong) >= COLUMNS * ROWS:
+                break
         chosen, why = zip(*wrong[: COLUMNS * ROWS], strict=True) if wrong else ((), ())
         gallery(options.folder / f"{kind}-faults.png", chosen, why)
     if options.run:
