@@ -18,6 +18,8 @@ from baselines.registry import Entry
 
 Sizes = Callable[[int], Tensor]
 """The sizes of a batch of so many systems."""
+LEAST = 2.0
+"""Seconds over which quick networks are timed: a shared machine's pace changes within a second."""
 PADDED, GROUPED = "padded", "by size"
 """A batch of mixed sizes padded to the largest; or split into parts of one size, without padding."""
 
@@ -46,11 +48,11 @@ class Bench:
         return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext()
 
     def measure(self, run: Callable[[], object], repeats: int | None = None) -> float:
-        """Median seconds of a run."""
-        times = []
+        """Median seconds of a run, of `repeats`; if none are named, of more where they take less than `LEAST`."""
+        times: list[float] = []
         with torch.inference_mode(), self.precision():
             run()
-            for _ in range(repeats or self.repeats):
+            while len(times) < (repeats or self.repeats) or (repeats is None and sum(times) < LEAST):
                 self.wait()
                 start = time.perf_counter()
                 run()
