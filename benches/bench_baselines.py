@@ -187,7 +187,10 @@ def main(words: list[str] | None = None) -> None:
     bf16 = generator.denoiser.dtype == torch.bfloat16
     usual = 16 if generator.device.type == "cpu" else 256
     batch = 2 if options.quick else options.batch or usual
-    bench = Bench(device=generator.device, bf16=bf16, batch=batch, repeats=options.repeats, search=not options.quick)
+    full = not options.quick
+    bench = Bench(
+        device=generator.device, bf16=bf16, batch=batch, repeats=options.repeats, least=2.0 * full, search=full
+    )
     known = {workload.name: workload for workload in workloads(generator.weights)}
     if unknown := set(options.workloads or ()) - set(known):
         raise SystemExit(f"unknown workloads {sorted(unknown)}; known: {', '.join(known)}")

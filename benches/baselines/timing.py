@@ -18,8 +18,6 @@ from baselines.registry import Entry
 
 Sizes = Callable[[int], Tensor]
 """The sizes of a batch of so many systems."""
-LEAST = 2.0
-"""Seconds over which quick networks are timed: a shared machine's pace changes within a second."""
 PADDED, GROUPED = "padded", "by size"
 """A batch of mixed sizes padded to the largest; or split into parts of one size, without padding."""
 
@@ -33,6 +31,7 @@ class Bench:
         bf16: matrix products in bfloat16 (autocast), as `adit.Generator` does where the hardware has them.
         batch: systems in the batch that all are timed at.
         repeats: of which the median is taken, after one warm-up.
+        least: seconds over which quick networks are timed, since a shared machine's pace changes within one.
         patience: seconds that a run may take for its batch size to be tried.
         search: whether other batch sizes, arrangements and torch.compile are tried.
     """
@@ -41,6 +40,7 @@ class Bench:
     bf16: bool
     batch: int
     repeats: int = 5
+    least: float = 0.0
     patience: float = 3.0
     search: bool = True
 
@@ -48,11 +48,11 @@ class Bench:
         return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext()
 
     def measure(self, run: Callable[[], object], repeats: int | None = None) -> float:
-        """Median seconds of a run, of `repeats`; if none are named, of more where they take less than `LEAST`."""
+        """Median seconds of a run, of `repeats`; if none are named, of more where they take less than `least`."""
         times: list[float] = []
         with torch.inference_mode(), self.precision():
             run()
-            while len(times) < (repeats or self.repeats) or (repeats is None and sum(times) < LEAST):
+            while len(times) < (repeats or self.repeats) or (repeats is None and sum(times) < self.least):
                 self.wait()
                 start = time.perf_counter()
                 run()
