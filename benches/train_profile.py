@@ -202,14 +202,10 @@ class Plain:
         self.ema.update(self.network, 0)
 
 
-def plain_seconds(recipe: Recipe, data: PackedDataset, atoms: int, steps: int, clock: Clock, compiled: bool) -> float:
-    """Of a step of `Plain` on about `atoms` atoms, for as many as they were."""
-    crystals = recipe.dit_train.crystal_fraction
-    kinds = [np.flatnonzero(data.periodic == kind) for kind in (False, True)]
-    rng, shares = np.random.default_rng(0), (1 - crystals, crystals)
-    drawn = [rng.choice(data.sizes[kind], int(share * atoms)) for kind, share in zip(kinds, shares, strict=True)]
-    mixed = rng.permutation(np.concatenate(drawn))
-    sizes = torch.from_numpy(mixed[np.cumsum(mixed) <= atoms])
+def plain_seconds(recipe: Recipe, like: Step, atoms: int, steps: int, compiled: bool) -> float:
+    """Of a step of `Plain` on systems as in the first step of `like`, for `atoms` atoms."""
+    clock, systems = like.clock, np.concatenate(next(iter(like.trainer.sampler())))
+    sizes = torch.from_numpy(np.random.default_rng(0).permutation(like.trainer.data.sizes[systems]))
     step = Plain(recipe, sizes, clock.device, compiled)
     for _ in range(WARM_UP):
         step()
@@ -294,7 +290,7 @@ def main(words: list[str] | None = None) -> None:
     rate = peak(step.clock, dtype, 2048 if device.type == "cpu" else 8192)
     rows, seconds, atoms = profile(step, options.steps)
     ways = {"eager": False, "compiled": True}
-    plain = {name: plain_seconds(recipe, data, atoms, options.steps, step.clock, way) for name, way in ways.items()}
+    plain = {name: plain_seconds(recipe, step, atoms, options.steps, way) for name, way in ways.items()}
     work = atoms * flop(recipe, data)
     about = report.machine(bench)
     text = markdown(rows, seconds, atoms, work, rate, about, recipe.name, plain)

@@ -1,4 +1,4 @@
-"""Packs what training and measuring on a lent GPU need into `gpu_carry/`, 55 MB, and unpacks it there.
+"""Packs what training and measuring on a lent GPU need into `gpu_carry/`, 52 MiB, and unpacks it there.
 
 The lent machine has torch, numpy, safetensors, typer and rich, but no Rust, rdkit or pymatgen, and takes 64 MiB
 in all with the working tree; each call begins with a new copy of that tree.
@@ -96,17 +96,19 @@ def unpack(place: Path = Path("/tmp")) -> None:
 
 def take(run: Path, out: Path) -> None:
     """The averaged network of the last checkpoint of each stage, its state and the log."""
+    from adit.train.checkpoint import list_checkpoints, read_state
+    from adit.train.stages import STAGES
+
     with tempfile.TemporaryFile() as whole:
         with tarfile.open(fileobj=whole, mode="w") as archive, tempfile.TemporaryDirectory() as folder:
-            for stage in ("vae", "decoder", "dit"):
-                if not (found := sorted((run / stage).glob("step-*"))):
+            for stage in STAGES:
+                if not (found := list_checkpoints(run / stage)):
                     continue
                 checkpoint = Path(folder) / stage / found[-1].name
                 checkpoint.mkdir(parents=True)
                 tensors = load_file(found[-1] / "ema.safetensors")
                 save_file({k: v.astype(np.float16) for k, v in tensors.items()}, checkpoint / "ema.safetensors")
-                state = json.loads((found[-1] / "state.json").read_text())
-                (checkpoint / "state.json").write_text(json.dumps({**state, "optimizers": []}))
+                (checkpoint / "state.json").write_text(json.dumps({**read_state(found[-1]), "optimizers": []}))
                 shutil.copy(run / stage / "log.csv", checkpoint.parent)
                 archive.add(checkpoint.parent, stage)
         whole.seek(0)

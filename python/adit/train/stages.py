@@ -63,7 +63,8 @@ def train_decoder(
     second stage or after it.
     """
     data = load_all(recipe.data)
-    vae = _normalised_vae(vae_folder, device, data.split("train"))
+    vae = load_vae(vae_folder, device)
+    _normalise(vae, data.split("train"))
     recipe = replace(recipe, vae=vae.config)
     loss, out = DecoderLoss(vae, recipe.decoder_loss), folder / "decoder"
     return _train_autoencoder(vae, loss, data, recipe, recipe.decoder_train, out, resume, stop_at, budget)
@@ -102,12 +103,13 @@ def train_dit(
     """
     data = load_all(recipe.data)
     train, held_out = data.split("train"), data.split("val")
-    vae = _normalised_vae(vae_folder, device, train)
+    vae = load_vae(vae_folder, device)
     if vae.config.latent_dim != recipe.dit.latent_dim:
         raise InvalidInputError(
             f"the autoencoder in {vae_folder} has {vae.config.latent_dim} latent dimensions, "
             f"recipe {recipe.name} wants {recipe.dit.latent_dim}"
         )
+    _normalise(vae, train)
     config, copies = recipe.dit_train, recipe.flow.latent_copies
     if config.compile and not copies:
         compile_blocks(vae.encoder)
@@ -213,9 +215,11 @@ def export(
         average_with: weights that the run's network began as (`train_dit`, `start`), and is averaged with: what it has
             learnt without what it has lost (Wortsman 2021, arXiv 2109.01903).
     """
+    vae = load_vae(vae_folder or run, device or torch.device("cpu"))
     recipe, dit, state = _trained_dit(run)
     train = load_all(recipe.data).split("train")
-    vae = _normalised_vae(vae_folder or run, device or torch.device("cpu"), train).cpu()
+    _normalise(vae, train)
+    vae.cpu()
     about = {
         "recipe": state["recipe"],
         "steps": {stage: read_state(_last(run / stage))["step"] for stage in STAGES if list_checkpoints(run / stage)},
@@ -280,11 +284,9 @@ def load_vae(folder: Path, device: torch.device) -> VAE:
     return read_vae(find_vae(folder), device)
 
 
-def _normalised_vae(folder: Path, device: torch.device, train: PackedDataset) -> VAE:
-    """That of `load_vae`, its latents normalised by their statistics on `train`."""
-    vae = load_vae(folder, device)
+def _normalise(vae: VAE, train: PackedDataset) -> None:
+    """Its latents, by their statistics on `train`."""
     vae.latent_mean[:], vae.latent_std[:] = latent_statistics(vae, train)
-    return vae
 
 
 def load_all(names: tuple[str, ...]) -> PackedDataset:
