@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from adit.config import DiTConfig, Recipe
 from adit.data.packed import PackedDataset
@@ -36,7 +35,7 @@ from adit.train.stages import bundle, load_all, load_vae, train_dit
 from adit.train.validate import held_out_loss, latent_statistics, size_groups
 from baselines import report
 from baselines.common import parameter_count
-from baselines.timing import Bench
+from baselines.timing import Bench, counting
 from quality.keep import ANCESTRAL, Judged, clock_of, generated, has_bf16, save_json, verdict
 
 ROOT = Path(__file__).parents[1]
@@ -138,7 +137,7 @@ def flop_of_an_atom(dit: DiT, vae: VAE, recipe: Recipe, data: PackedDataset) -> 
     sized = data.subset(np.flatnonzero(data.sizes == min(data.sizes, key=lambda size: abs(size - mean)))[:16])
     (batch,) = size_groups(sized, len(sized))
     loss = DiTLoss(dit, vae, recipe.flow)
-    with FlopCounterMode(display=False) as counter:
+    with counting() as counter:
         loss(batch, torch.Generator().manual_seed(0))[0].mean().backward()  # type: ignore[no-untyped-call]
     dit.zero_grad()
     return float(counter.get_total_flops()) / (batch.n_systems * batch.n_atoms)

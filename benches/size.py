@@ -29,7 +29,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from adit.batch import SystemBatch, gather
 from adit.config import Recipe
@@ -47,7 +46,7 @@ from adit.train.dit import DiTLoss
 from adit.train.optim import make_optimizers
 from adit.train.vae import VAELoss
 from baselines import report
-from baselines.timing import Bench
+from baselines.timing import Bench, counting
 
 ATOMS = (9, 18, 29, 44, 90, 181)
 """QM9's heavy atoms, mean and largest; GEOM-DRUGS' mean, twice that, and largest (181)."""
@@ -139,7 +138,7 @@ def sampling(recipe: Recipe, device: torch.device) -> Ready:
     def ready(batch: SystemBatch) -> Callable[[bool], None]:
         count, atoms = batch.numbers.shape
         x, network = torch.randn(count, atoms, recipe.dit.latent_dim, device=device), schedule.of_one_size()
-        if kernels(denoiser.dit.impl, x, denoiser.dit.limit) is not None:
+        if kernels(denoiser.dit.impl, x, denoiser.dit.head_size) is not None:
             network = schedule.packed(Packing.uniform(count, atoms, device), graph=device.type == "cuda")
             x = x.view(1, count * atoms, -1)
 
@@ -173,7 +172,7 @@ def measure(work: str, atoms: int, options: argparse.Namespace) -> Row:
         bench.wait()
         times.append(clock() - start)
     peak = float(torch.cuda.max_memory_allocated()) if device.type == "cuda" else _status("VmHWM")
-    with FlopCounterMode(display=False) as counter:
+    with counting() as counter:
         run(False)
     return Row(
         work=work,

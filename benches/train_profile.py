@@ -26,7 +26,6 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from adit.config import Recipe
 from adit.data.packed import PackedDataset
@@ -41,7 +40,7 @@ from adit.train.optim import EMA, make_optimizers
 from adit.train.stages import load_all
 from baselines import report
 from baselines.adit_usual import PublishedADiT
-from baselines.timing import Bench
+from baselines.timing import Bench, counting
 
 PARTS = ("batch", "encoder", "self-conditioning", "forward", "backward", "graph", "clipping", "optimiser", "average")
 """graph: loss and gradients replayed as one CUDA graph, in place of the four before."""
@@ -229,7 +228,7 @@ def flop(recipe: Recipe, data: PackedDataset) -> float:
     if recipe.flow.latent_copies:
         loss: Any = step.trainer.loss
         loss.latents = lambda batch: torch.randn(*batch.numbers.shape, recipe.dit.latent_dim)
-    with FlopCounterMode(display=False) as counter:
+    with counting() as counter:
         atoms = step.run(1)
     return float(counter.get_total_flops()) / atoms
 

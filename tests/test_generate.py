@@ -12,12 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from adit.config import DiTConfig, VAEConfig
 from adit.errors import AditError, BackendUnavailableError, CheckpointError, InvalidInputError
 from adit.flow.solver import SOLVERS
-from adit.generate import Generator, one_ahead
+from adit.generate import Generator, _Group, one_ahead, share_out
 from adit.models.denoiser import Denoiser
 from adit.models.dit import DiT
 from adit.models.layers import SelfAttention
@@ -103,7 +105,8 @@ def test_any_number_of_threads_makes_the_same(generator: Generator) -> None:
 class Packing(Generator):
     """As on a GPU with the kernels, where systems of all sizes go through the network together."""
 
-    _packs = True
+    def _batches(self, groups: list[_Group]) -> list[list[_Group]]:
+        return [groups]
 
 
 @pytest.mark.parametrize("system", ["molecule", "crystal"])
@@ -114,6 +117,24 @@ def test_packed_blocks_hold_the_same_systems(system: str, solver: str) -> None:
         each.denoiser = Denoiser(each.model.dit)  # in float32
     options = {"system": system, "seed": 3, "batch_size": 8, "solver": solver}
     assert close(apart.sample(12, **options), packed.sample(12, **options), tolerance=1e-3)
+
+
+@given(
+    st.dictionaries(st.integers(1, 200), st.integers(1, 300), min_size=1, max_size=30),
+)
+def test_a_block_is_shared_out_evenly(counts: dict[int, int]) -> None:
+    groups, start = [], 0
+    for size, count in sorted(counts.items()):
+        indices = list(range(start, start + count))
+        groups.append(_Group(size, indices, [None] * count, [np.random.default_rng()] * count))
+        start += count
+    parts = share_out(groups)
+    assert sorted(index for part in parts for group in part for index in group.indices) == list(range(start))
+    atoms = [sum(group.size * len(group.indices) for group in part) for part in parts]
+    share = sum(atoms) / -(-sum(atoms) // (8 * 2048)) / 8
+    assert max(atoms) <= share + max(counts) and len(parts) <= 8 * -(-sum(atoms) // (8 * 2048))
+    sizes = [group.size for part in parts for group in part]
+    assert sizes == sorted(sizes, reverse=True)  # the longest work first
 
 
 def test_an_implementation_asked_for_is_that_of_all_attention() -> None:
@@ -293,8 +314,9 @@ def test_molecules_and_crystals_of_a_seed_start_from_other_noise(
     starts: list[torch.Tensor] = []
     inner = module.integrate
     monkeypatch.setattr(module, "integrate", lambda *a: starts.append(a[1]) or inner(*a))
+    monkeypatch.setattr(module, "share_out", lambda groups: [groups])
     for system in ("molecule", "crystal"):
-        generator.sample(60, system, atoms=20, steps=1)  # one group
+        generator.sample(60, system, atoms=20, steps=1)
     first, second = (start.flatten() for start in starts)
     assert abs(torch.corrcoef(torch.stack([first, second]))[0, 1]) < 0.1
     assert abs(first.mean()) < 0.1 and abs(first.std() - 1) < 0.1

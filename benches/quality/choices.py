@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adit.config import Recipe
+from adit.config import DiTConfig, Recipe
 from adit.flow.path import preconditioning
 from adit.models.dit import DiT, Modulations
+from adit.ops.packing import Packing
+from adit.ops.reference import token_rows
 
 
 class OwnTarget(DiT):
@@ -19,6 +21,10 @@ class OwnTarget(DiT):
 
     So loss, sampler and weights stay as they are. The time, which the translation needs, travels with the modulations.
     """
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__(config)
+        self.impl = "reference"  # so that `denoise` does not go by `denoise_packed`, which would translate again
 
     def modulations(self, t_R: Tensor, label_R: Tensor) -> Modulations:
         blocks, final_R2D = super().modulations(t_R, label_R)
@@ -30,9 +36,20 @@ class OwnTarget(DiT):
     ) -> Tensor:
         t_B11 = modulations.final[:, 2, :1, None]
         own = Modulations(modulations.blocks, modulations.final[:, :2])
-        data_BNL = self.data(super().denoise(x_BNL, self_condition_BNL, own, context_BD), x_BNL, t_B11)
-        skip_B11, out_B11 = preconditioning(t_B11)
-        return (data_BNL - skip_B11 * x_BNL) / out_B11
+        return self._translated(super().denoise(x_BNL, self_condition_BNL, own, context_BD), x_BNL, t_B11)
+
+    def denoise_packed(
+        self, x_TL: Tensor, self_condition_TL: Tensor, modulations: Modulations, packing: Packing,
+        rows_B: Tensor | None, place_TD: Tensor,
+    ) -> Tensor:  # fmt: skip
+        t_T1 = token_rows(modulations.final[:, 2, :1], packing, rows_B)
+        own = Modulations(modulations.blocks, modulations.final[:, :2].contiguous())
+        raw_TL = super().denoise_packed(x_TL, self_condition_TL, own, packing, rows_B, place_TD)
+        return self._translated(raw_TL, x_TL, t_T1)
+
+    def _translated(self, raw: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        skip, out = preconditioning(t)
+        return (self.data(raw, x, t) - skip * x) / out
 
     def data(self, raw_BNL: Tensor, x_BNL: Tensor, t_B11: Tensor) -> Tensor:
         """The clean latents that the last layer's answer stands for."""
@@ -56,15 +73,15 @@ class Clean(OwnTarget):
 class Unordered(DiT):
     """Without the embedding of an atom's index."""
 
-    def _embed(self, x: Tensor, self_condition: Tensor, index: Tensor) -> Tensor:
-        return super()._embed(x, self_condition, torch.zeros_like(index))
+    def _index(self, atoms: int, device: torch.device) -> Tensor:
+        return super()._index(1, device).expand(atoms, -1)
 
 
 class Alone(DiT):
     """Without the input for an earlier prediction, which the sampler would feed it."""
 
-    def _embed(self, x: Tensor, self_condition: Tensor, index: Tensor) -> Tensor:
-        return super()._embed(x, torch.zeros_like(self_condition), index)
+    def _embed(self, x: Tensor, self_condition: Tensor) -> Tensor:
+        return super()._embed(x, torch.zeros_like(self_condition))
 
 
 @dataclass(frozen=True, kw_only=True)

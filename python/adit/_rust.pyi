@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _Real = TypeVar("_Real", np.float32, np.float64)
+_Half = TypeVar("_Half", np.float32, np.int16)
 
 def version() -> str:
     """The version of the extension module."""
@@ -619,4 +620,61 @@ def fourier(values: NDArray[_Real], frequencies: int) -> NDArray[_Real]:
 
     Raises:
         InvalidInputError: a shape or dtype is wrong, `frequencies` is negative, more than 2^28 features.
+    """
+
+def gate_adaln(
+    x: NDArray[np.float32],
+    offsets: NDArray[np.int32],
+    rows: NDArray[np.int32],
+    *,
+    y: NDArray[_Half] | None = None,
+    bias: NDArray[_Half] | None = None,
+    gate: NDArray[np.float32] | None = None,
+    scale: NDArray[np.float32] | None = None,
+    shift: NDArray[np.float32] | None = None,
+    out: NDArray[_Half] | None = None,
+    threads: int | None = None,
+) -> None:
+    """Writes x + gate (y + bias) to x, then layer_norm(x) (1 + scale) + shift to `out`; `y` or `out` may be left out.
+
+    Args:
+        x: (T, D), the residual stream.
+        offsets: (N + 1,), from 0 to T.
+        rows: (N,), which row of gate, scale and shift, (R, D) each, a system takes.
+        y: (T, D) float32, or the bits of bfloat16 as int16; as are `bias` (D,) and `out` (T, D).
+
+    Raises:
+        InvalidInputError: a shape or dtype is wrong, a row is not there, the offsets decrease, an array that is written
+            to is read elsewhere.
+    """
+
+def attention(
+    qkv: NDArray[_Half],
+    bias: NDArray[_Half] | None,
+    out: NDArray[_Half],
+    offsets: NDArray[np.int32],
+    heads: int,
+    qk_norm: bool,
+    threads: int | None = None,
+) -> None:
+    """Writes softmax(q k^T / sqrt(K)) v within each system to `out`, (T, heads K), for K of 16, 32, 64 and 128.
+
+    Args:
+        qkv: (T, 3 heads K): queries of all heads, keys of all heads, values of all heads. float32 or the bits of
+            bfloat16 as int16; as are `bias` (3 heads K), which is added to it, and `out`.
+        offsets: (N + 1,), from 0 to T.
+        qk_norm: queries and keys are first brought to the length sqrt(K).
+
+    Raises:
+        InvalidInputError: as for `gate_adaln`.
+    """
+
+def gelu(values: NDArray[_Half], bias: NDArray[_Half], threads: int | None = None) -> None:
+    """Writes gelu(values + bias) to `values`, (n, m): x times the probability that a normal number is below x.
+
+    Args:
+        values: float32 or the bits of bfloat16 as int16; as is `bias`, (m,).
+
+    Raises:
+        InvalidInputError: as for `gate_adaln`.
     """

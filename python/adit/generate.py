@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 SYSTEMS = ("molecule", "crystal")
 DEFAULT_WEIGHTS = "joint-tiny"
 _BLOCK_ON_CPU, _BLOCK_ON_GPU = 512, 8192
-_GROUP_ON_CPU = 128  # systems of one size that a thread takes at a time
+_PARTS_ON_CPU, _ATOMS_ON_CPU = 8, 2048  # a block is done in a multiple of so many parts, none of more atoms than that
+_FAR = 1e6  # latents of data are of the order of 1
 _Item = TypeVar("_Item")
 _END = object()
 _LABELS = {"molecule": MOLECULE, "crystal": CRYSTAL}
@@ -48,6 +50,10 @@ class _Group:
     counts: list[NDArray[np.int64] | None]
     streams: list[np.random.Generator]
 
+    def part(self, begin: int, end: int) -> _Group:
+        of = slice(begin, end)
+        return _Group(self.size, self.indices[of], self.counts[of], self.streams[of])
+
 
 @dataclass(frozen=True)
 class _Run:
@@ -59,20 +65,17 @@ class _Run:
     choices: Choices
     schedules: list[Schedule]
 
-    def groups(self, indices: range, largest: int | None) -> list[_Group]:
-        """The samples by size, in groups of at most `largest`."""
-        of_size: dict[int, list[tuple[int, NDArray[np.int64] | None, np.random.Generator]]] = {}
+    def groups(self, indices: range) -> list[_Group]:
+        """The samples by size."""
+        of_size: dict[int, _Group] = {}
         for index in indices:
             stream = np.random.default_rng([self.seed, SYSTEMS.index(self.system), index])
             size, counts = self.choices.draw(stream)
-            of_size.setdefault(size, []).append((index, counts, stream))
-        groups = []
-        for size, members in sorted(of_size.items()):
-            step = largest or len(members)
-            for begin in range(0, len(members), step):
-                part = members[begin : begin + step]
-                groups.append(_Group(size, *(list(column) for column in zip(*part, strict=True))))
-        return groups
+            group = of_size.setdefault(size, _Group(size, [], [], []))
+            group.indices.append(index)
+            group.counts.append(counts)
+            group.streams.append(stream)
+        return [of_size[size] for size in sorted(of_size)]
 
     def counts(self, groups: list[_Group], device: torch.device) -> Tensor | None:
         """The composition that each system of the groups is told: (B, 100)."""
@@ -105,7 +108,8 @@ class Generator:
         if self.guide is not None:
             self.guide.dit.impl = impl
         set_impl(self.model.decoder, impl)
-        self._packs  # noqa: B018  impl="triton" that cannot run is refused here
+        with torch.no_grad():  # an `impl` that cannot run is refused here
+            kernels(impl, self.model.latent_mean, self.denoiser.dit.head_size)
 
     @classmethod
     def from_pretrained(
@@ -122,12 +126,12 @@ class Generator:
             weights: a name or a folder.
             device: "auto", "cpu", "cuda", "cuda:1", ...
             threads: of the CPU.
-            impl: of the network's blocks: "triton" for the kernels of `adit-kernels`, "reference" for plain
-                torch, "auto" for the kernels where they can run.
+            impl: of the network's blocks: "triton" for the kernels of `adit-kernels`, "rust" for those of a CPU,
+                "reference" for plain torch, "auto" for the kernels where they can run.
 
         Raises:
             CheckpointError: unknown, missing or damaged weights.
-            BackendUnavailableError: the device is not there, or impl="triton" cannot run on it.
+            BackendUnavailableError: the device is not there, or `impl` cannot run on it.
         """
         return cls(load_pretrained(weights), device, threads, impl)
 
@@ -220,66 +224,73 @@ class Generator:
             start += block
 
     def _block(self, run: _Run, indices: range, progress: Callable[[int], None] | None) -> list[AtomicSystem]:
-        groups = run.groups(indices, _GROUP_ON_CPU if self.device.type == "cpu" else None)
         out: dict[int, AtomicSystem] = {}
-        with _current(self.device):
-            for group, systems in self._together(run, groups) if self._packs else self._apart(run, groups):
+        for made in self._in_threads(run, self._batches(run.groups(indices))):
+            for group, systems in made:
                 for index, system in zip(group.indices, systems, strict=True):
                     out[index] = replace(system, info={"index": index, "seed": run.seed})
-                if progress is not None:
-                    progress(len(systems))
+            if progress is not None:
+                progress(sum(len(systems) for _, systems in made))
         return [out[index] for index in indices]
 
-    @torch.inference_mode()
-    def _together(self, run: _Run, groups: list[_Group]) -> Iterator[tuple[_Group, list[AtomicSystem]]]:
-        """All groups in one packed batch."""
-        packing = Packing.from_lengths([group.size for group in groups for _ in group.indices], self.device)
-        with ThreadPoolExecutor() as pool:  # numpy draws without the interpreter's lock
-            drawn = list(pool.map(partial(self._noise, run), groups))
-        noise = torch.cat([part.flatten(1, 2) for part in drawn], 1)[:, None]
-        counts = run.counts(groups, self.device)
-        graph = self.device.type == "cuda"
-        networks = [schedule.packed(packing, counts, graph) for schedule in run.schedules]
-        latents = self._integrate(run, networks, noise)[0]
-        parts = torch.split(latents, [group.size * len(group.indices) for group in groups])
-        for group, part in zip(groups, parts, strict=True):
-            own = run.counts([group], self.device)
-            yield group, self._decode(run, part.view(-1, group.size, part.shape[-1]), own)
+    def _batches(self, groups: list[_Group]) -> list[list[_Group]]:
+        """What goes through the network together: on a CPU parts of about equal cost, the largest systems first."""
+        if self.device.type == "cpu":
+            return share_out(groups)
+        dit = self.denoiser.dit
+        packs = kernels(dit.impl, self.model.latent_mean, dit.head_size) is not None
+        return [groups] if packs else [[group] for group in groups]
 
-    def _apart(self, run: _Run, groups: list[_Group]) -> Iterator[tuple[_Group, list[AtomicSystem]]]:
-        """Each group by itself; on a CPU by a thread of its own, since its products are too small to share."""
+    def _in_threads(self, run: _Run, batches: list[list[_Group]]) -> Iterator[list[tuple[_Group, list[AtomicSystem]]]]:
+        """Each batch by itself; on a CPU by a thread of its own, since its products are too small to share."""
         threads = torch.get_num_threads()
-        workers = threads if self.device.type == "cpu" else 1
-        largest_first = sorted(groups, key=lambda group: -group.size * len(group.indices))
+        workers = min(threads, len(batches)) if self.device.type == "cpu" else 1
+        if workers == 1:
+            yield from (self._together(run, groups) for groups in batches)
+            return
         pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,))
         try:
-            futures = {pool.submit(self._alone, run, group): group for group in largest_first}
-            for future in as_completed(futures):
-                yield futures[future], future.result()
+            for future in as_completed([pool.submit(self._together, run, groups) for groups in batches]):
+                yield future.result()
         finally:
             pool.shutdown(cancel_futures=True)
             torch.set_num_threads(threads)
 
     @torch.inference_mode()
-    def _alone(self, run: _Run, group: _Group) -> list[AtomicSystem]:
+    def _together(self, run: _Run, groups: list[_Group]) -> list[tuple[_Group, list[AtomicSystem]]]:
+        """All groups in one packed batch."""
         with _current(self.device):
-            counts = run.counts([group], self.device)
-            networks = [schedule.of_one_size(counts) for schedule in run.schedules]
-            return self._decode(run, self._integrate(run, networks, self._noise(run, group)), counts)
+            packing = Packing.from_lengths([group.size for group in groups for _ in group.indices], self.device)
+            counts = run.counts(groups, self.device)
+            graph = self.device.type == "cuda"
+            networks = [schedule.packed(packing, counts, graph) for schedule in run.schedules]
+            latents = self._integrate(run, networks, self._noise(run, groups))[0]
+            parts = torch.split(latents, [group.size * len(group.indices) for group in groups])
+            return [
+                (group, self._decode(run, part.view(-1, group.size, part.shape[-1]), run.counts([group], self.device)))
+                for group, part in zip(groups, parts, strict=True)
+            ]
 
-    def _noise(self, run: _Run, group: _Group) -> Tensor:
-        """(draws, B, size, latent dimensions), each system's from its own stream."""
+    def _noise(self, run: _Run, groups: list[_Group]) -> Tensor:
+        """(draws, 1, T, latent dimensions), each system's from its own stream."""
         draws = run.settings.steps if run.settings.solver == "ancestral" else 1
-        shape = (draws, group.size, self.model.latent_mean.shape[0])
-        drawn = np.stack([stream.standard_normal(shape, np.float32) for stream in group.streams], axis=1)
-        return torch.from_numpy(drawn).to(self.device)
+        width = self.model.latent_mean.shape[0]
+
+        def drawn(group: _Group) -> NDArray[np.float32]:
+            shape = (draws, group.size, width)
+            return np.concatenate([stream.standard_normal(shape, np.float32) for stream in group.streams], axis=1)
+
+        # numpy draws without the interpreter's lock; on a CPU other threads have the cores
+        with ThreadPoolExecutor(None if self.device.type == "cuda" else 1) as pool:
+            noise = np.concatenate(list(pool.map(drawn, groups)), axis=1)
+        return torch.from_numpy(noise).to(self.device)[:, None]
 
     def _integrate(self, run: _Run, networks: list[Network], noise: Tensor) -> Tensor:
         draws, settings = iter(noise), run.settings
         network, *guide = networks
         predict, grid = guided(network, settings.cfg, settings.guide, *guide), time_grid(settings.steps)
         latents = integrate(predict, next(draws), grid, settings.solver, lambda _: next(draws))
-        if not latents.isfinite().all():
+        if not (latents.abs() < _FAR).all():
             raise InvalidInputError(
                 f"the samples ran to infinity with steps={settings.steps}, solver={settings.solver!r}, "
                 f"cfg={settings.cfg}, guide={settings.guide}; choose smaller scales (cfg 1 to 4 and guide 1 to 2 are "
@@ -298,10 +309,24 @@ class Generator:
         decoded = Decoded(*model.decoder(latents * model.latent_std + model.latent_mean, periodic))
         return decoded.to_systems(periodic, counts if run.system == "crystal" else None)
 
-    @property
-    def _packs(self) -> bool:
-        """Whether systems of different sizes go through the network together, which needs the packed kernels."""
-        return kernels(self.denoiser.dit.impl, self.model.latent_mean, self.denoiser.dit.limit) is not None
+
+def share_out(groups: list[_Group]) -> list[list[_Group]]:
+    """The groups, some of them divided, in parts of about as many atoms each, the largest systems first.
+
+    So many that most numbers of threads have as many to do each; the same whatever that number is.
+    """
+    atoms = sum(group.size * len(group.indices) for group in groups)
+    count = _PARTS_ON_CPU * math.ceil(atoms / (_PARTS_ON_CPU * _ATOMS_ON_CPU))
+    parts: list[list[_Group]] = [[] for _ in range(count)]
+    before = 0
+    for group in reversed(groups):
+        middles = before + group.size * (np.arange(len(group.indices)) + 0.5)
+        ends = np.searchsorted(middles, atoms / count * np.arange(count + 1))
+        for part, (begin, end) in zip(parts, pairwise(ends), strict=True):
+            if end > begin:
+                part.append(group.part(begin, end))
+        before += group.size * len(group.indices)
+    return [part for part in parts if part]
 
 
 def one_ahead(items: Iterator[_Item]) -> Iterator[_Item]:

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 import bench_baselines
 from adit.generate import Generator
-from adit.models.dit import DiT
 from adit.weights import SamplingDefaults
 from baselines import ours, report
 from baselines.common import Baseline
@@ -146,10 +145,10 @@ def test_errors_of_a_network_itself_are_not_hidden() -> None:
 def test_network_calls_are_those_of_the_generator(settings: SamplingDefaults, calls: int) -> None:
     generator = Generator.from_pretrained(device="cpu")
     seen: list[int] = []
-    hook = generator.denoiser.dit.latent.register_forward_hook(lambda *_: seen.append(1))
+    hook = generator.denoiser.dit.latent.register_forward_hook(lambda *call: seen.append(len(call[2]) // 3))
     generator.sample(1, atoms=3, steps=settings.steps, solver=settings.solver, cfg=settings.cfg)
     hook.remove()
-    assert len(seen) == ours.network_calls(settings) == calls
+    assert sum(seen) == ours.network_calls(settings) == calls
 
 
 def test_end_to_end_makes_the_sizes_of_the_workload(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,8 +157,10 @@ def test_end_to_end_makes_the_sizes_of_the_workload(monkeypatch: pytest.MonkeyPa
     generator = Generator(replace(generator.weights, defaults=fast), device="cpu")
     load = Workload(name="x", title="X", system=MOLECULE, atoms={60: 1}, trained=False)
     sizes: list[int] = []
-    inner = DiT.denoise
-    monkeypatch.setattr(DiT, "denoise", lambda dit, x, *rest: sizes.append(x.shape[1]) or inner(dit, x, *rest))
+    inner = Generator._decode
+    monkeypatch.setattr(
+        Generator, "_decode", lambda own, run, z, *r: sizes.append(z.shape[1]) or inner(own, run, z, *r)
+    )
     seconds, measured = ours.end_to_end(generator, load, repeats=2, seconds=1e9, block=2)
     assert seconds > 0 and measured == "2 blocks of 2" and set(sizes) == {60}
     assert ours.end_to_end(generator, load, repeats=2, seconds=0.0, block=2)[1] == "1 block of 2"

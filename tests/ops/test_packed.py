@@ -107,7 +107,7 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         packed_attention(torch.zeros(4, 3, 1, 32), packing)
     with pytest.raises(InvalidInputError, match=r"\(T, 3, heads, head size\); got \(5, 32\)"):
         packed_attention(torch.zeros(5, 32), packing)
-    with pytest.raises(InvalidInputError, match="auto, triton, reference; got 'cuda'"):
+    with pytest.raises(InvalidInputError, match="auto, triton, rust, reference; got 'cuda'"):
         packed_attention(torch.zeros(5, 3, 1, 32), packing, impl="cuda")  # type: ignore[arg-type]
 
 
@@ -129,8 +129,12 @@ def test_auto_says_once_what_it_took(caplog: pytest.LogCaptureFixture) -> None:
         packed_attention(qkv, packing)
         packed_attention(qkv, packing, impl="reference")
     assert [record.message for record in caplog.records] == [
-        "packed operations: impl='auto' took plain torch: the kernels take heads of 32 and 64, not 8"
+        "packed operations: impl='auto' took plain torch: the Rust kernels have no backward pass: they run under "
+        "torch.no_grad() alone, and not compiled"
     ]
+    with caplog.at_level(logging.INFO, "adit.ops"), torch.no_grad():
+        packed_attention(torch.zeros(5, 3, 1, 32), packing)
+    assert caplog.records[-1].message == "packed operations: impl='auto' took the Rust kernels"
 
 
 BLOCKED = """

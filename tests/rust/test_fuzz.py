@@ -81,6 +81,8 @@ SPICES = [None, "empty", "floats", "singular", "numbers", "together", "scales"]
 def made(name: str, batch: Batch, owner: str) -> Any:
     """A fit argument for the parameter `name` of the function `owner`."""
     rng, systems = batch.rng, len(batch.sizes)
+    if owner in BLOCKS:
+        return made_for_blocks(name, batch, owner)
     if name in ("numbers", "positions", "cells", "offsets", "periodic"):
         return getattr(batch, name)
     if name in ("self", "other", "against"):
@@ -139,6 +141,24 @@ def made(name: str, batch: Batch, owner: str) -> Any:
         "anonymous",
     }
     return bool(rng.random() < 0.5) if name in flags else simple[name]()
+
+
+BLOCKS = ("gate_adaln", "attention", "gelu")
+HEADS, SIZE = 2, 16
+
+
+def made_for_blocks(name: str, batch: Batch, owner: str) -> Any:
+    rng, tokens, systems, width = batch.rng, len(batch.numbers), len(batch.sizes), HEADS * SIZE
+    if name in ("heads", "qk_norm", "threads"):
+        return {"heads": HEADS, "qk_norm": bool(rng.random() < 0.5), "threads": int(rng.integers(1, 4))}[name]
+    if name in ("offsets", "rows"):
+        return (batch.offsets if name == "offsets" else rng.integers(0, 3, systems)).astype(np.int32)
+    whole = {"x": tokens, "y": tokens, "out": tokens, "gate": 3, "scale": 3, "shift": 3}
+    shape = (whole[name], width) if name in whole else {"qkv": (tokens, 3 * width), "values": (tokens, width)}.get(name)
+    if name == "bias":
+        shape = (3 * width if owner == "attention" else width,)
+    assert shape is not None, name
+    return rng.normal(size=shape).astype(np.float32)
 
 
 def crystals(batch: Batch) -> _rust.Crystals:
@@ -213,7 +233,8 @@ def called(name: str, batch: Batch, spoil: int, **fixed: Any) -> Any:
             arguments[key] = spoilt(arguments[key], batch.rng)
     arguments |= {key: value for key, value in fixed.items() if key in parameters}
     by_place = [arguments.pop(key) for key in ("self",) if key in arguments]
-    return function(*by_place, **arguments)
+    result = function(*by_place, **arguments)
+    return result if owner or name not in BLOCKS else [arguments.get(key) for key in ("x", "out", "values")]
 
 
 def test_no_function_is_left_out():

@@ -43,7 +43,8 @@ def test_stub_and_module_have_the_same_parameters():
         built = inspect.signature(getattr(_rust, name)).parameters.values()
         missing = len(node.args.args) - len(node.args.defaults)
         defaults = [inspect.Parameter.empty] * missing + [ast.literal_eval(value) for value in node.args.defaults]
-        stubbed = list(zip([arg.arg for arg in node.args.args], defaults, strict=True))
+        defaults += [ast.literal_eval(value) for value in node.args.kw_defaults if value]
+        stubbed = list(zip([arg.arg for arg in (*node.args.args, *node.args.kwonlyargs)], defaults, strict=True))
         assert [(parameter.name, parameter.default) for parameter in built] == stubbed, name
 
 

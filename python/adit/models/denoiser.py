@@ -88,10 +88,11 @@ class Schedule:
         if counts_BE is not None:
             told = self.dit.context(counts_BE)
             context = torch.cat([told * (label != NULL) for label in self.labels])
+        place_TD = self.dit.places(several, context)
 
         def run(x_TL: Tensor, guess_TL: Tensor, rows_B: Tensor) -> Tensor:
             x_TL, guess_TL = (part.repeat(count, 1) for part in (x_TL, guess_TL))
-            return self.dit.denoise_packed(x_TL, guess_TL, self.table, several, rows_B, context)
+            return self.dit.denoise_packed(x_TL, guess_TL, self.table, several, rows_B, place_TD)
 
         call: Callable[..., Tensor] = run
         if graph:

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from adit.config import DiTConfig
 from adit.models.layers import DiTBlock, FinalLayer, sinusoidal_embedding
 from adit.ops.adaln import adaln
-from adit.ops.attention import head_limit
 from adit.ops.block import dit_stack
 from adit.ops.dispatch import Impl, kernels
 from adit.ops.packing import Packing
@@ -86,7 +85,8 @@ class DiT(nn.Module):
         context = None if counts_BE is None else self.context(counts_BE)
         if packing is not None:
             modulations = self.modulations(t_B, label_B)
-            return self.denoise_packed(x_BNL, self_condition_BNL, modulations, packing, None, context)
+            place_TD = self.places(packing, context)
+            return self.denoise_packed(x_BNL, self_condition_BNL, modulations, packing, None, place_TD)
         return self.denoise(x_BNL, self_condition_BNL, self.modulations(t_B, label_B), context)
 
     def context(self, counts_BE: Tensor) -> Tensor:
@@ -102,19 +102,26 @@ class DiT(nn.Module):
         blocks = [block.modulation(condition_RD).unflatten(-1, (6, -1)) for block in self._layers]
         return Modulations(torch.stack(blocks), self.final.modulation(condition_RD).unflatten(-1, (2, -1)))
 
+    def places(self, packing: Packing, context_BD: Tensor | None = None) -> Tensor:
+        """(T, D): what each token of packed systems is told of its place and, with `context`, of its system."""
+        place_TD = self._index(packing.max_length, packing.system.device).index_select(0, packing.index)
+        return place_TD if context_BD is None else place_TD + context_BD.index_select(0, packing.system)
+
     def denoise(
         self, x_BNL: Tensor, self_condition_BNL: Tensor, modulations: Modulations, context_BD: Tensor | None = None
     ) -> Tensor:
         """The raw prediction (B, N, L), float32, with one row of modulations for each system or for all."""
-        index = torch.arange(x_BNL.shape[1], device=x_BNL.device)
-        x_BND = self._embed(x_BNL, self_condition_BNL, index)
+        count, atoms, _ = x_BNL.shape
+        if kernels(self.impl, x_BNL, self.head_size) is not None:
+            packing = Packing.uniform(count, atoms, x_BNL.device)
+            rows = None if len(modulations.final) == count else packing.offsets.new_zeros(count)
+            flat_TL, guess_TL = x_BNL.flatten(0, 1), self_condition_BNL.flatten(0, 1)
+            place_TD = self.places(packing, context_BD)
+            out_TL = self.denoise_packed(flat_TL, guess_TL, modulations, packing, rows, place_TD)
+            return out_TL.view(count, atoms, -1)
+        x_BND = self._embed(x_BNL, self_condition_BNL) + self._index(atoms, x_BNL.device)
         if context_BD is not None:
             x_BND = x_BND + context_BD[:, None]
-        if kernels(self.impl, x_BND, self.limit) is not None:
-            count, atoms, _ = x_BND.shape
-            packing = Packing.uniform(count, atoms, x_BND.device)
-            rows = None if len(modulations.final) == count else packing.offsets.new_zeros(count)
-            return self._packed(x_BND.flatten(0, 1), modulations, packing, rows).view(count, atoms, -1)
         for block, modulation in zip(self.blocks, modulations.blocks, strict=True):
             x_BND = block(x_BND, modulation)
         out: Tensor = self.final(x_BND, modulations.final)
@@ -127,39 +134,39 @@ class DiT(nn.Module):
         modulations: Modulations,
         packing: Packing,
         rows_B: Tensor | None,
-        context_BD: Tensor | None = None,
+        place_TD: Tensor,
     ) -> Tensor:
         """The raw prediction (T, L), float32, of packed systems; system b takes modulations' row `rows_B[b]`, or b.
 
-        Raises:
-            BackendUnavailableError: `impl` is "triton" and it cannot run.
-        """
-        x_TD = self._embed(x_TL, self_condition_TL, packing.index)
-        if context_BD is not None:
-            x_TD = x_TD + context_BD.index_select(0, packing.system)
-        return self._packed(x_TD, modulations, packing, rows_B)
+        `place_TD` is what `places` says; the same at all times, it can be asked once.
 
-    def _embed(self, x: Tensor, self_condition: Tensor, index: Tensor) -> Tensor:
+        Raises:
+            BackendUnavailableError: `impl` is "triton" or "rust", and it cannot run.
+        """
+        device, config = x_TL.device.type, self.config
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        weights = [block.weights(dtype) for block in self._layers]
+        x_TD = dit_stack(
+            self._embed(x_TL, self_condition_TL) + place_TD, modulations.blocks, weights, packing, config.heads,
+            qk_norm=config.qk_norm, rows_S=rows_B, impl=self.impl,
+        )  # fmt: skip
+        shift_RD, scale_RD = modulations.final.unbind(1)
+        out: Tensor = self.final.linear(adaln(x_TD, scale_RD, shift_RD, packing, rows_B, impl=self.impl))
+        return out.float()
+
+    def _index(self, atoms: int, device: torch.device) -> Tensor:
+        """(N, D): what tells the atoms of a system apart."""
+        return sinusoidal_embedding(torch.arange(atoms, device=device), self.config.width)
+
+    def _embed(self, x: Tensor, self_condition: Tensor) -> Tensor:
         out: Tensor = self.latent(torch.cat([x, self_condition], -1))
-        return out + sinusoidal_embedding(index, out.shape[-1])
+        return out
 
     @property
     def _layers(self) -> list[DiTBlock]:
         return [block for block in self.blocks if isinstance(block, DiTBlock)]
 
     @property
-    def limit(self) -> str | None:
-        """Why the kernels cannot take this network; None if they can."""
-        return head_limit(self.config.width // self.config.heads)
-
-    def _packed(self, x_TD: Tensor, modulations: Modulations, packing: Packing, rows_B: Tensor | None) -> Tensor:
-        device, config = x_TD.device.type, self.config
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-        weights = [block.weights(dtype) for block in self._layers]
-        x_TD = dit_stack(
-            x_TD, modulations.blocks, weights, packing, config.heads,
-            qk_norm=config.qk_norm, rows_S=rows_B, impl=self.impl,
-        )  # fmt: skip
-        shift_RD, scale_RD = modulations.final.unbind(1)
-        out: Tensor = self.final.linear(adaln(x_TD, scale_RD, shift_RD, packing, rows_B, impl=self.impl))
-        return out.float()
+    def head_size(self) -> int:
+        """Which kernels can run depends on it."""
+        return self.config.width // self.config.heads

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adit.ops.attention import attention, head_limit, packed_attention
+from adit.ops.attention import attention, packed_attention
 from adit.ops.block import BlockWeights
 from adit.ops.dispatch import Impl, kernels
 from adit.ops.packing import Packing
@@ -49,7 +49,7 @@ class SelfAttention(nn.Module):
     def forward(self, x_BND: Tensor) -> Tensor:
         systems, atoms, width = x_BND.shape
         qkv = self.qkv(x_BND).view(systems, atoms, 3, self.heads, width // self.heads)
-        if qkv.device.type != "cpu" and kernels(self.impl, qkv, head_limit(width // self.heads)):
+        if kernels(self.impl, qkv, width // self.heads):
             packing = Packing.uniform(systems, atoms, qkv.device)
             mixed = packed_attention(qkv.flatten(0, 1), packing, qk_norm=self.qk_norm, impl=self.impl)
             packed: Tensor = self.out(mixed.view(systems, atoms, width))

@@ -28,7 +28,7 @@ def adaln(
         impl: see `adit.ops.dispatch.kernels`.
 
     Raises:
-        BackendUnavailableError: for impl="triton" where it cannot run.
+        BackendUnavailableError: for impl="triton" or "rust" where it cannot run.
         InvalidInputError: if `x` does not fit the packing.
     """
     packing.check(x_TD, "x")

@@ -24,28 +24,24 @@ def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return torch.softmax(logits.float(), -1).to(value.dtype) @ value
 
 
-def head_limit(size: int) -> str | None:
-    """Why the kernels cannot take heads of this size; None if they can."""
-    return None if size in (32, 64) else f"the kernels take heads of 32 and 64, not {size}"
-
-
 def packed_attention(qkv_T3HK: Tensor, packing: Packing, *, qk_norm: bool = False, impl: Impl = "auto") -> Tensor:
     """Softmax attention within each of the packed systems: (T, H, K) in the type of `qkv`.
 
     Args:
-        qkv_T3HK: queries, keys and values of T tokens, H heads of size K; the kernels take K of 32 and 64.
+        qkv_T3HK: queries, keys and values of T tokens, H heads of size K; the Triton kernels take K of 32 and 64,
+            those in Rust 16 and 128 as well.
         packing: where the systems lie.
         qk_norm: queries and keys are normalised and multiplied by sqrt(K) first.
         impl: see `adit.ops.dispatch.kernels`.
 
     Raises:
-        BackendUnavailableError: for impl="triton" where it cannot run.
+        BackendUnavailableError: for impl="triton" or "rust" where it cannot run.
         InvalidInputError: if `qkv` has another shape.
     """
     packing.check(qkv_T3HK, "qkv")
     if qkv_T3HK.ndim != 4 or qkv_T3HK.shape[1] != 3:
         raise InvalidInputError(f"`qkv` must have shape (T, 3, heads, head size); got {tuple(qkv_T3HK.shape)}")
-    if module := kernels(impl, qkv_T3HK, head_limit(qkv_T3HK.shape[-1])):
+    if module := kernels(impl, qkv_T3HK, qkv_T3HK.shape[-1]):
         out: Tensor = module.attention(qkv_T3HK, packing.offsets, packing.system, packing.max_length, qk_norm)
         return out
     return reference.attention(qkv_T3HK, packing, qk_norm)

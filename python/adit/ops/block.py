@@ -12,7 +12,6 @@ from torch import Tensor
 
 from adit.errors import InvalidInputError
 from adit.ops import reference
-from adit.ops.attention import head_limit
 from adit.ops.dispatch import Impl, kernels
 from adit.ops.packing import Packing
 
@@ -41,22 +40,22 @@ def dit_stack(
         modulation_LR6D: per layer, shift, scale and gate of the attention half, then of the feed-forward half.
         weights: of L layers.
         packing: where the systems lie.
-        heads: of attention; the kernels take heads of 32 and 64.
+        heads: of attention; see `packed_attention` for the sizes that kernels take.
         qk_norm: queries and keys are normalised and multiplied by sqrt(D / heads).
         rows_S: int32, the row of modulation of each system; None if system s takes row s.
         impl: see `adit.ops.dispatch.kernels`.
 
     Raises:
-        BackendUnavailableError: for impl="triton" where it cannot run.
+        BackendUnavailableError: for impl="triton" or "rust" where it cannot run.
         InvalidInputError: if `x` does not fit the packing, or `heads` the width.
     """
     packing.check(x_TD, "x")
     width = x_TD.shape[1]
     if heads < 1 or width % heads:
         raise InvalidInputError(f"`heads` must divide the width {width}; got {heads}")
-    if module := kernels(impl, x_TD, head_limit(width // heads)):
+    if module := kernels(impl, x_TD, width // heads):
         out: Tensor = module.dit_stack(
-            x_TD, modulation_LR6D, [module.BlockWeights(*of) for of in weights], packing.offsets, packing.system,
+            x_TD, modulation_LR6D, weights, packing.offsets, packing.system,
             packing.max_length, heads, qk_norm, rows_S,
         )  # fmt: skip
         return out

@@ -18,12 +18,14 @@
 //! 14. [`random`]: random numbers by seed and stream
 //! 15. [`nearest`]: distances to the nearest periodic image
 //! 16. [`features`]: what models are fed with
+//! 17. [`blocks`]: Transformer blocks between their matrix products
 //!
 //! Conventions: Angstrom; a cell is three row vectors; fractional f and Cartesian x relate by
 //! x = f @ cell; system k of a pack owns atoms `offsets[k]..offsets[k + 1]`.
 
 #![forbid(unsafe_code)]
 
+pub mod blocks;
 pub mod bonds;
 pub mod cell;
 pub mod distances;

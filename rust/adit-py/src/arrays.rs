@@ -1,8 +1,8 @@
 //! From Python objects to slices and back, with one exception for everything that does not fit.
 
 use numpy::{
-    Element, IntoPyArray, PyArray, PyArray1, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyUntypedArray,
-    PyUntypedArrayMethods,
+    Element, IntoPyArray, PyArray, PyArray1, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyReadwriteArrayDyn,
+    PyUntypedArray, PyUntypedArrayMethods,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -61,12 +61,41 @@ impl<'py, T: Element> Input<'py, T> {
         self.0.as_slice().unwrap_or_default()
     }
 
+    pub fn shape(&self) -> &[usize] {
+        self.0.shape()
+    }
+
     pub fn rows(&self) -> &[[T; 3]] {
         self.flat().as_chunks().0
     }
 
     pub fn matrices(&self) -> &[[[T; 3]; 3]] {
         self.rows().as_chunks().0
+    }
+}
+
+/// The same, to write to.
+pub struct Output<'py, T: Element>(PyReadwriteArrayDyn<'py, T>);
+
+impl<'py, T: Element> Output<'py, T> {
+    pub fn new(name: &str, object: &Bound<'py, PyAny>, shape: &[Option<usize>]) -> PyResult<Self> {
+        drop(Input::<T>::new(name, object, shape)?);
+        let array = object.cast::<PyArrayDyn<T>>()?;
+        let refuse = |reason| invalid(format!("`{name}` cannot be written to: {reason}. Pass an array of its own"));
+        Ok(Self(array.try_readwrite().map_err(refuse)?))
+    }
+
+    pub fn py(&self) -> Python<'py> {
+        self.0.py()
+    }
+
+    pub fn shape(&self) -> &[usize] {
+        self.0.shape()
+    }
+
+    pub fn flat(&mut self) -> &mut [T] {
+        // Contiguity was checked.
+        self.0.as_slice_mut().unwrap_or_default()
     }
 }
 

@@ -4,6 +4,7 @@
 #![deny(unsafe_code)]
 
 mod arrays;
+mod blocks;
 mod bonds;
 mod distances;
 mod features;
@@ -42,6 +43,9 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(features::fractional, module)?)?;
     module.add_function(wrap_pyfunction!(features::image_distances, module)?)?;
     module.add_function(wrap_pyfunction!(features::fourier, module)?)?;
+    module.add_function(wrap_pyfunction!(blocks::gate_adaln, module)?)?;
+    module.add_function(wrap_pyfunction!(blocks::attention, module)?)?;
+    module.add_function(wrap_pyfunction!(blocks::gelu, module)?)?;
     module.add_function(wrap_pyfunction!(symmetry::niggli_reduce, module)?)?;
     module.add_function(wrap_pyfunction!(symmetry::spacegroups, module)?)?;
     module.add_function(wrap_pyfunction!(symmetry::analyse, module)?)?;
