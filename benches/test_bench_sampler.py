@@ -48,7 +48,7 @@ def test_sampler(benchmark, generator, sizes, library, scale):
     benchmark.group = f"{MOLECULES} molecules of QM9's sizes, {STEPS} steps, scale {scale}"
     once = {"rounds": 3}
     if library == "by_adit":
-        options = {"steps": STEPS, "solver": "euler", "cfg": scale, "batch_size": MOLECULES}
+        options = {"steps": STEPS, "solver": "euler", "cfg": scale, "guide": 1.0, "batch_size": MOLECULES}
         benchmark.pedantic(generator.sample, args=(MOLECULES,), kwargs=options, **once)
         return
     config = generator.denoiser.dit.config

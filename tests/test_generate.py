@@ -131,8 +131,8 @@ def test_a_block_is_shared_out_evenly(counts: dict[int, int]) -> None:
     parts = share_out(groups)
     assert sorted(index for part in parts for group in part for index in group.indices) == list(range(start))
     atoms = [sum(group.size * len(group.indices) for group in part) for part in parts]
-    share = sum(atoms) / -(-sum(atoms) // (8 * 2048)) / 8
-    assert max(atoms) <= share + max(counts) and len(parts) <= 8 * -(-sum(atoms) // (8 * 2048))
+    assert max(atoms) <= min(sum(atoms) / len(parts), 2048) + max(counts)
+    assert len(parts) in (1, 2, 4) or len(parts) % 8 == 0 or max(atoms) > sum(atoms) / 8
     sizes = [group.size for part in parts for group in part]
     assert sizes == sorted(sizes, reverse=True)  # the longest work first
 
@@ -183,11 +183,11 @@ def test_a_stream_goes_on_where_it_was_left(generator: Generator, solver: str) -
 
 def test_progress_counts_every_system_once(generator: Generator) -> None:
     made: list[int] = []
-    blocks = generator.stream(11, batch_size=8, progress=made.append)
+    blocks = generator.stream(411, batch_size=400, steps=1, progress=made.append)
     next(blocks)
-    assert sum(made) == 8 and len(made) > 1
+    assert sum(made) == 400 and len(made) > 1
     next(blocks)
-    assert sum(made) == 11
+    assert sum(made) == 411
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 SYSTEMS = ("molecule", "crystal")
 DEFAULT_WEIGHTS = "joint-tiny"
 _BLOCK_ON_CPU, _BLOCK_ON_GPU = 512, 8192
-_PARTS_ON_CPU, _ATOMS_ON_CPU = 8, 2048  # a block is done in a multiple of so many parts, none of more atoms than that
+# a block is done in a multiple of so many parts, or in half of it, a quarter, ..., of so many atoms each
+_PARTS_ON_CPU, _ATOMS_ON_CPU = 8, (384, 2048)
 _FAR = 1e6  # latents of data are of the order of 1
 _Item = TypeVar("_Item")
 _END = object()
@@ -243,12 +244,11 @@ class Generator:
 
     def _in_threads(self, run: _Run, batches: list[list[_Group]]) -> Iterator[list[tuple[_Group, list[AtomicSystem]]]]:
         """Each batch by itself; on a CPU by a thread of its own, since its products are too small to share."""
-        threads = torch.get_num_threads()
-        workers = min(threads, len(batches)) if self.device.type == "cpu" else 1
-        if workers == 1:
+        if self.device.type != "cpu":
             yield from (self._together(run, groups) for groups in batches)
             return
-        pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,))
+        threads = torch.get_num_threads()
+        pool = ThreadPoolExecutor(min(threads, len(batches)), initializer=torch.set_num_threads, initargs=(1,))
         try:
             for future in as_completed([pool.submit(self._together, run, groups) for groups in batches]):
                 yield future.result()
@@ -265,11 +265,7 @@ class Generator:
             graph = self.device.type == "cuda"
             networks = [schedule.packed(packing, counts, graph) for schedule in run.schedules]
             latents = self._integrate(run, networks, self._noise(run, groups))[0]
-            parts = torch.split(latents, [group.size * len(group.indices) for group in groups])
-            return [
-                (group, self._decode(run, part.view(-1, group.size, part.shape[-1]), run.counts([group], self.device)))
-                for group, part in zip(groups, parts, strict=True)
-            ]
+            return self._decode(run, latents, groups, packing)
 
     def _noise(self, run: _Run, groups: list[_Group]) -> Tensor:
         """(draws, 1, T, latent dimensions), each system's from its own stream."""
@@ -298,16 +294,24 @@ class Generator:
             )
         return latents
 
-    def _decode(self, run: _Run, latents: Tensor, counts: Tensor | None) -> list[AtomicSystem]:
+    def _decode(
+        self, run: _Run, latents: Tensor, groups: list[_Group], packing: Packing
+    ) -> list[tuple[_Group, list[AtomicSystem]]]:
         """In float32: bfloat16 would round coordinates to 0.01 Angstrom and a cell's angles to 0.2 degrees.
 
         Crystals get the composition that was told: elements that are exchanged leave a crystal that can be one, while a
         molecule with an atom too many would only be forced into a broken one.
         """
-        model = self.model
-        periodic = torch.full((len(latents),), run.system == "crystal", device=self.device)
-        decoded = Decoded(*model.decoder(latents * model.latent_std + model.latent_mean, periodic))
-        return decoded.to_systems(periodic, counts if run.system == "crystal" else None)
+        decoder, crystal = self.model.decoder, run.system == "crystal"
+        periodic = torch.full((packing.systems,), crystal, device=self.device)
+        hidden = decoder.hidden(latents * self.model.latent_std + self.model.latent_mean, packing, periodic)
+        made = []
+        parts = torch.split(hidden, [group.size * len(group.indices) for group in groups])
+        for group, part in zip(groups, parts, strict=True):
+            decoded = Decoded(*decoder.read(part.view(-1, group.size, part.shape[-1])))
+            counts = run.counts([group], self.device) if crystal else None
+            made.append((group, decoded.to_systems(periodic[: len(group.indices)], counts)))
+        return made
 
 
 def share_out(groups: list[_Group]) -> list[list[_Group]]:
@@ -316,7 +320,10 @@ def share_out(groups: list[_Group]) -> list[list[_Group]]:
     So many that most numbers of threads have as many to do each; the same whatever that number is.
     """
     atoms = sum(group.size * len(group.indices) for group in groups)
-    count = _PARTS_ON_CPU * math.ceil(atoms / (_PARTS_ON_CPU * _ATOMS_ON_CPU))
+    fewest, most = _ATOMS_ON_CPU
+    count = _PARTS_ON_CPU * math.ceil(atoms / (_PARTS_ON_CPU * most))
+    while count > 1 and atoms < count * fewest:
+        count //= 2
     parts: list[list[_Group]] = [[] for _ in range(count)]
     before = 0
     for group in reversed(groups):

@@ -158,9 +158,7 @@ def test_end_to_end_makes_the_sizes_of_the_workload(monkeypatch: pytest.MonkeyPa
     load = Workload(name="x", title="X", system=MOLECULE, atoms={60: 1}, trained=False)
     sizes: list[int] = []
     inner = Generator._decode
-    monkeypatch.setattr(
-        Generator, "_decode", lambda own, run, z, *r: sizes.append(z.shape[1]) or inner(own, run, z, *r)
-    )
+    monkeypatch.setattr(Generator, "_decode", lambda self, *a: sizes.extend(g.size for g in a[2]) or inner(self, *a))
     seconds, measured = ours.end_to_end(generator, load, repeats=2, seconds=1e9, block=2)
     assert seconds > 0 and measured == "2 blocks of 2" and set(sizes) == {60}
     assert ours.end_to_end(generator, load, repeats=2, seconds=0.0, block=2)[1] == "1 block of 2"

@@ -14,8 +14,11 @@ from hypothesis.extra import numpy as hnp
 from scipy.optimize import linear_sum_assignment
 
 from adit.batch import SystemBatch
+from adit.config import VAEConfig
 from adit.models.dit import composition
+from adit.models.layers import set_impl
 from adit.models.vae import VAE, Decoded
+from adit.ops.packing import Packing
 
 
 def flat(**changes: torch.Tensor) -> Decoded:
@@ -62,7 +65,6 @@ def test_molecules_and_crystals_are_seen_through_their_own_coordinates(vae: VAE,
 
 def test_latents_are_normalised_and_decode_takes_it_back(batch: SystemBatch) -> None:
     torch.manual_seed(0)
-    from adit.config import VAEConfig
 
     vae = VAE(VAEConfig(width=16, heads=2, encoder_layers=1, decoder_layers=1, latent_dim=3))
     with torch.no_grad():
@@ -152,3 +154,21 @@ def test_no_finite_lattice_is_beyond_decoding(lengths: list[float], angles: list
 def test_a_flat_cell_stays_flat() -> None:
     (system,) = flat(lattice=torch.tensor([[0.0, 0.0, 0.0, 0.0, 0.0, 0.0]])).to_systems(torch.tensor([True]))
     assert system.volume < 0.1, "below the 0.1 cubic Angstrom that structural validity asks for"
+
+
+@pytest.mark.parametrize("impl", ["reference", "rust"])
+def test_packed_systems_are_decoded_as_alone(impl: str) -> None:
+    torch.manual_seed(0)
+    decoder = VAE(VAEConfig(width=32, heads=2, encoder_layers=1, decoder_layers=2, latent_dim=3)).decoder
+    with torch.no_grad():
+        for parameter in decoder.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape))
+        set_impl(decoder, impl)  # type: ignore[arg-type]
+        lengths = [5, 1, 12]
+        latents, periodic = torch.randn(sum(lengths), 3), torch.tensor([True, False, True])
+        hidden = decoder.hidden(latents, Packing.from_lengths(lengths), periodic)
+        set_impl(decoder, "reference")
+        for own, part, crystal in zip(latents.split(lengths), hidden.split(lengths), periodic, strict=True):
+            alone = decoder(own[None], crystal[None])
+            for one, other in zip(decoder.read(part[None]), alone, strict=True):
+                torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)

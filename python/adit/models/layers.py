@@ -65,10 +65,10 @@ class SelfAttention(nn.Module):
 
 
 def set_impl(network: nn.Module, impl: Impl) -> None:
-    """Which implementation all attention in a network runs on."""
+    """Which implementation all attention in a network, and what is packed there, runs on."""
     for module in network.modules():
-        if isinstance(module, SelfAttention):
-            module.impl = impl
+        if hasattr(module, "impl"):
+            module.impl = impl  # type: ignore[assignment]
 
 
 class FeedForward(nn.Module):
@@ -82,6 +82,14 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.down(F.gelu(self.up(x)))
         return out
+
+
+def block_weights(
+    attention: SelfAttention, feed_forward: FeedForward, dtype: torch.dtype | None = None
+) -> BlockWeights:
+    """In `dtype` or their own."""
+    layers = (attention.qkv, attention.out, feed_forward.up, feed_forward.down)
+    return BlockWeights(*(part.to(dtype) for layer in layers for part in (layer.weight, layer.bias)))
 
 
 class TransformerBlock(nn.Module):
@@ -98,6 +106,18 @@ class TransformerBlock(nn.Module):
         x_BND = x_BND + self.attention(self.norm_attention(x_BND))
         out: Tensor = x_BND + self.feed_forward(self.norm_feed_forward(x_BND))
         return out
+
+    @property
+    def modulation(self) -> Tensor:
+        """(1, 6, D): with these and `weights`, a DiT block does what this layer does."""
+        (a, b), (c, d) = ((norm.bias, norm.weight - 1) for norm in (self.norm_attention, self.norm_feed_forward))
+        gate = torch.ones_like(a)
+        return torch.stack([a, b, gate, c, d, gate])[None]
+
+    @property
+    def weights(self) -> BlockWeights:
+        """For `adit.ops.block.dit_stack`."""
+        return block_weights(self.attention, self.feed_forward)
 
 
 def modulate(x_BND: Tensor, shift_B1D: Tensor, scale_B1D: Tensor) -> Tensor:
@@ -137,8 +157,7 @@ class DiTBlock(nn.Module):
 
     def weights(self, dtype: torch.dtype | None = None) -> BlockWeights:
         """For `adit.ops.block.dit_stack`, in `dtype` or their own."""
-        layers = (self.attention.qkv, self.attention.out, self.feed_forward.up, self.feed_forward.down)
-        return BlockWeights(*(part.to(dtype) for layer in layers for part in (layer.weight, layer.bias)))
+        return block_weights(self.attention, self.feed_forward, dtype)
 
 
 class FinalLayer(nn.Module):

@@ -16,6 +16,9 @@ from adit._rust import most_likely_types
 from adit.batch import SystemBatch, lattice_cells, wrap
 from adit.config import VAEConfig
 from adit.models.layers import TransformerBlock, fourier_features, sinusoidal_embedding
+from adit.ops.block import dit_stack
+from adit.ops.dispatch import Impl
+from adit.ops.packing import Packing
 from adit.system import MAX_NUMBER, AtomicSystem
 
 MASKED = 0
@@ -117,11 +120,16 @@ class Decoded:
 
 
 class Decoder(nn.Module):
-    """Latents to atom types, positions and lattice."""
+    """Latents to atom types, positions and lattice.
+
+    Attributes:
+        impl: which implementation packed systems run on, see `adit.ops.dispatch.kernels`.
+    """
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
         width = config.width
+        self.impl: Impl = "auto"
         self.latent = nn.Linear(config.latent_dim, width)
         self.periodic = nn.Embedding(2, width)
         self.blocks = nn.ModuleList(
@@ -135,13 +143,32 @@ class Decoder(nn.Module):
 
     def forward(self, latents_BNL: Tensor, periodic_B: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The fields of `Decoded`, in float32."""
-        systems, atoms, _ = latents_BNL.shape
-        index = torch.arange(atoms, device=latents_BNL.device)
+        index = torch.arange(latents_BNL.shape[1], device=latents_BNL.device)
         x_BND = self.latent(latents_BNL) + self.periodic(periodic_B.long())[:, None]
         x_BND = x_BND + sinusoidal_embedding(index, x_BND.shape[-1])
         for block in self.blocks:
             x_BND = block(x_BND)
-        x_BND = self.norm(x_BND).float()
+        return self.read(self.norm(x_BND))
+
+    def hidden(self, latents_TL: Tensor, packing: Packing, periodic_B: Tensor) -> Tensor:
+        """What `read` takes, of packed systems of any sizes: (T, D)."""
+        layers = [block for block in self.blocks if isinstance(block, TransformerBlock)]
+        attention, row = layers[0].attention, torch.zeros_like(packing.offsets[1:])
+        index = torch.arange(packing.max_length, device=latents_TL.device)
+        places = sinusoidal_embedding(index, self.latent.out_features).index_select(0, packing.index)
+        x_TD = self.latent(latents_TL) + places + self.periodic(periodic_B.long()).index_select(0, packing.system)
+        modulation, weights = torch.stack([layer.modulation for layer in layers]), [layer.weights for layer in layers]
+        x_TD = dit_stack(
+            x_TD, modulation, weights, packing, attention.heads,
+            qk_norm=attention.qk_norm, rows_S=row, impl=self.impl,
+        )  # fmt: skip
+        out: Tensor = self.norm(x_TD)
+        return out
+
+    def read(self, x_BND: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The fields of `Decoded`, from the last layer's output for B systems of N atoms."""
+        systems, atoms, _ = x_BND.shape
+        x_BND = x_BND.float()
         with torch.autocast(x_BND.device.type, enabled=False):  # bfloat16 would round to 0.01 Angstrom
             logits, cartesian, phase = self.heads(x_BND).split([MAX_NUMBER, 3, 6], -1)
             lattice = self.lattice(x_BND.mean(1))
