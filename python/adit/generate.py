@@ -109,8 +109,7 @@ class Generator:
         if self.guide is not None:
             self.guide.dit.impl = impl
         set_impl(self.model.decoder, impl)
-        with torch.no_grad():  # an `impl` that cannot run is refused here
-            kernels(impl, self.model.latent_mean, self.denoiser.dit.head_size)
+        self._packs  # noqa: B018  an `impl` that cannot run is refused here
 
     @classmethod
     def from_pretrained(
@@ -238,9 +237,7 @@ class Generator:
         """What goes through the network together: on a CPU parts of about equal cost, the largest systems first."""
         if self.device.type == "cpu":
             return share_out(groups)
-        dit = self.denoiser.dit
-        packs = kernels(dit.impl, self.model.latent_mean, dit.head_size) is not None
-        return [groups] if packs else [[group] for group in groups]
+        return [groups] if self._packs else [[group] for group in groups]
 
     def _in_threads(self, run: _Run, batches: list[list[_Group]]) -> Iterator[list[tuple[_Group, list[AtomicSystem]]]]:
         """Each batch by itself; on a CPU by a thread of its own, since its products are too small to share."""
@@ -262,7 +259,7 @@ class Generator:
         with _current(self.device):
             packing = Packing.from_lengths([group.size for group in groups for _ in group.indices], self.device)
             counts = run.counts(groups, self.device)
-            graph = self.device.type == "cuda"
+            graph = self.device.type == "cuda" and self._packs
             networks = [schedule.packed(packing, counts, graph) for schedule in run.schedules]
             latents = self._integrate(run, networks, self._noise(run, groups))[0]
             return self._decode(run, latents, groups, packing)
@@ -312,6 +309,13 @@ class Generator:
             counts = run.counts([group], self.device) if crystal else None
             made.append((group, decoded.to_systems(periodic[: len(group.indices)], counts)))
         return made
+
+    @property
+    def _packs(self) -> bool:
+        """Whether the network has kernels for systems of different sizes."""
+        dit = self.denoiser.dit
+        with torch.no_grad():
+            return kernels(dit.impl, self.model.latent_mean, dit.head_size) is not None
 
 
 def share_out(groups: list[_Group]) -> list[list[_Group]]:
