@@ -232,3 +232,31 @@ fn soften<S: Simd>(simd: S, logits: &mut [S::f32s]) -> S::f32s {
     }
     simd.div_f32s(simd.splat_f32s(1.0), sum)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blocks::lanes::every_arch;
+    use crate::random::Random;
+
+    #[test]
+    fn all_processors_give_the_same() {
+        let (offsets, width) = ([0, 1, 18, 18, 51], 64);
+        let mut random = Random::new(5, 0);
+        let qkv: Vec<f32> = (0..51 * 3 * width).map(|_| random.uniform() as f32 - 0.5).collect();
+        let bias = vec![0.25; 3 * width];
+        let made: Vec<Vec<f32>> = every_arch()
+            .into_iter()
+            .map(|arch| {
+                let mut out = vec![f32::NAN; 51 * width];
+                let (qkv, bias, out_, range) = (&qkv[..], &bias[..], &mut out[..], 0..4);
+                arch.dispatch(Part::<f32, 32> { qkv, bias, out: out_, offsets: &offsets, range, normalised: true });
+                out
+            })
+            .collect();
+        assert!(made.len() > 1);
+        for (one, other) in made.iter().skip(1).flat_map(|other| other.iter().zip(&made[0])) {
+            assert!((one - other).abs() < 1e-6, "{one} {other}");
+        }
+    }
+}

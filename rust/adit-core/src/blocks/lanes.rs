@@ -91,9 +91,18 @@ pub trait Arithmetic: Simd {
 
 impl<S: Simd> Arithmetic for S {}
 
+/// This processor, one without vectors, and whatever else this one can pass for.
+#[cfg(test)]
+pub fn every_arch() -> Vec<pulp::Arch> {
+    let mut out = vec![pulp::Arch::new(), pulp::Arch::Scalar];
+    #[cfg(target_arch = "x86_64")]
+    out.extend(pulp::x86::V3::try_new().map(pulp::Arch::V3));
+    out
+}
+
 #[cfg(test)]
 mod tests {
-    use pulp::{Arch, WithSimd};
+    use pulp::WithSimd;
 
     use super::*;
 
@@ -110,11 +119,13 @@ mod tests {
         }
     }
 
-    fn each(values: &[f32], gelu: bool) -> [Vec<f32>; 2] {
-        let [mut one, mut other] = [values.to_vec(), values.to_vec()];
-        Arch::new().dispatch(Each(&mut one, gelu));
-        Arch::Scalar.dispatch(Each(&mut other, gelu));
-        [one, other]
+    fn each(values: &[f32], gelu: bool) -> Vec<Vec<f32>> {
+        let made = |arch: pulp::Arch| {
+            let mut out = values.to_vec();
+            arch.dispatch(Each(&mut out, gelu));
+            out
+        };
+        every_arch().into_iter().map(made).collect()
     }
 
     #[test]

@@ -225,3 +225,35 @@ impl<H: Value> WithSimd for Activation<'_, H> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blocks::lanes::{Bf16, every_arch};
+    use crate::random::Random;
+
+    #[test]
+    fn all_processors_give_the_same() {
+        let width = 37; // no whole number of vectors
+        let mut random = Random::new(6, 0);
+        let before: Vec<f32> = (0..5 * width).map(|_| 4.0 * random.uniform() as f32 - 2.0).collect();
+        let (offsets, rows, bias) = ([0, 2, 5], [0, 0], vec![0.5; width]);
+        let of = Modulation::new(width, &offsets, &rows, 1).unwrap();
+        let y: Vec<Bf16> = before.iter().map(|&value| Bf16::narrow(value)).collect();
+        let row = &before[..width];
+        let made: Vec<Vec<f32>> = every_arch()
+            .into_iter()
+            .map(|arch| {
+                let (mut x, mut out, mut active) = (before.clone(), vec![-1; 5 * width], before.clone());
+                let gated = Some(Gated { y: &y[..], bias: &[], gate: row });
+                let normed = Some(Normed { scale: row, shift: row, out: &mut out[..] });
+                arch.dispatch(Part { x: &mut x, gated, bias: &bias, normed, of: &of, range: 0..2 });
+                arch.dispatch(Activation { values: &mut active, bias: &bias });
+                [x, out.into_iter().map(Value::wide).collect(), active].concat()
+            })
+            .collect();
+        for (one, other) in made.iter().skip(1).flat_map(|other| other.iter().zip(&made[0])) {
+            assert!((one - other).abs() <= 0.008 * other.abs() + 1e-6, "{one} {other}");
+        }
+    }
+}
