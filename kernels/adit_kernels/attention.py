@@ -120,6 +120,9 @@ def _short_backward(
         p = tl.where(of[:, None] == of[None, :], tl.exp2(logits - norm[:, None]), 0.0)
         dv = tl.dot(tl.trans(p.to(do.dtype)), do, input_precision="tf32x3")
         _store_head(grad_qkv, dv, t, mask, 2, head, HEADS, K)
+        if BLOCK > 64:  # read again rather than held: on sm_80 there are no registers left
+            do = tl.load(grad_out + at, mask=mask[:, None], other=0.0)
+            v = _load_head(qkv, t, mask, 2, head, HEADS, K)
         dp = tl.dot(do, tl.trans(v), input_precision="tf32x3")
         ds = (p * (dp - tl.sum(p * dp, 1)[:, None]) * grad_scale).to(q.dtype)
         dq = tl.dot(ds, k, input_precision="tf32x3")
