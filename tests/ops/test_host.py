@@ -80,13 +80,26 @@ def test_adaln_and_gates(lengths: list[int], width: int, dtype: torch.dtype, sha
     assert torch.equal(x, before)  # a result is another tensor
 
 
+def test_other_types_go_by_float32() -> None:
+    packing = Packing.from_lengths([3, 2])
+    x, y, modulation = random(5, 8, seed=0), random(5, 8, seed=1), random(2, 8, seed=2)
+    with torch.no_grad():
+        for impl in ("rust", "reference"):
+            total, h = gate_adaln(x.bfloat16(), y.half(), modulation, modulation, modulation, packing, impl=impl)  # type: ignore[arg-type]
+            normed = adaln(x, modulation, modulation, packing, dtype=torch.float16, impl=impl)  # type: ignore[arg-type]
+            assert (total.dtype, h.dtype, normed.dtype) == (torch.bfloat16, torch.float16, torch.float16)
+            exact = reference.adaln(x.double(), modulation.double(), modulation.double(), packing, None, torch.double)
+            torch.testing.assert_close(normed.double(), exact, rtol=2e-3, atol=2e-3)
+
+
 @settings(deadline=None, max_examples=50)
 @given(LENGTHS, st.sampled_from([(1, 16), (2, 32), (3, 64)]), st.integers(0, 3), DTYPES, st.booleans())
 def test_a_stack_of_blocks(
     lengths: list[int], heads: tuple[int, int], layers: int, dtype: torch.dtype, qk_norm: bool
 ) -> None:
     packing, width = Packing.from_lengths(lengths), heads[0] * heads[1]
-    sizes = [(3 * width, width), (width, width), (4 * width, width), (width, 4 * width)]
+    inner = (2 + 2 * qk_norm) * width
+    sizes = [(3 * width, width), (width, width), (inner, width), (width, inner)]
     shapes = [shape for size in sizes for shape in (size, size[:1])] * layers
     weights = [random(*shape, seed=k, dtype=dtype) / shape[-1] ** 0.5 for k, shape in enumerate(shapes)]
     x = random(sum(lengths), width, seed=1)

@@ -24,9 +24,9 @@ def adaln(
     rows_S: Tensor | None = None, dtype: torch.dtype | None = None,
 ) -> Tensor:  # fmt: skip
     """See `adit.ops.adaln.adaln`."""
-    out_TD = _like(x_TD, dtype or x_TD.dtype)
+    out_TD = torch.empty(x_TD.shape, dtype=_held(dtype or x_TD.dtype))
     _update(x_TD.float().contiguous(), offsets_S1, rows_S, scale=scale_RD, shift=shift_RD, out=out_TD)
-    return out_TD
+    return out_TD.to(dtype or x_TD.dtype)
 
 
 def gate_residual(
@@ -35,7 +35,7 @@ def gate_residual(
 ) -> Tensor:  # fmt: skip
     """See `adit.ops.adaln.gate_residual`."""
     out_TD = _copy(x_TD)
-    _update(out_TD, offsets_S1, rows_S, y=y_TD, gate=gate_RD)
+    _update(out_TD, offsets_S1, rows_S, y=y_TD.to(_held(y_TD.dtype)), gate=gate_RD)
     return out_TD.to(x_TD.dtype)
 
 
@@ -44,9 +44,10 @@ def gate_adaln(
     system_T: Tensor, max_length: int, rows_S: Tensor | None = None, dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """See `adit.ops.adaln.gate_adaln`."""
-    x_out_TD, out_TD = _copy(x_TD), _like(y_TD, y_TD.dtype)
+    x_out_TD, held_TD = _copy(x_TD), y_TD.to(_held(y_TD.dtype))
+    out_TD = torch.empty_like(held_TD, memory_format=torch.contiguous_format)
     modulation = {"gate": gate_RD, "scale": scale_RD, "shift": shift_RD}
-    _update(x_out_TD, offsets_S1, rows_S, y=y_TD, out=out_TD, **modulation)
+    _update(x_out_TD, offsets_S1, rows_S, y=held_TD, out=out_TD, **modulation)
     return x_out_TD.to(x_TD.dtype), out_TD.to(dtype or y_TD.dtype)
 
 
@@ -68,7 +69,7 @@ def dit_stack(
     threads, offsets, out_TD = torch.get_num_threads(), _array(offsets_S1), _copy(x_TD)
     if not weights or tokens == 0:
         return out_TD.to(x_TD.dtype)
-    widths, dtype = (width, width, 3 * width, 4 * width), weights[0][0].dtype
+    widths, dtype = (width, width, 3 * width, len(weights[0][4])), weights[0][0].dtype
     h_TD, y_TD, qkv_T3D, up_T4D = (torch.empty(tokens, each, dtype=dtype) for each in widths)
     layers = [[part.contiguous() for part in layer.unbind(1)] for layer in modulation_LR6D.float()]
     shift_RD, scale_RD, *_ = layers[0]
@@ -113,5 +114,6 @@ def _copy(x_TD: Tensor) -> Tensor:
     return x_TD.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
 
 
-def _like(of_TD: Tensor, dtype: torch.dtype) -> Tensor:
-    return torch.empty(of_TD.shape, dtype=dtype)
+def _held(dtype: torch.dtype) -> torch.dtype:
+    """As what Rust takes values of a type."""
+    return dtype if dtype == torch.bfloat16 else torch.float32
