@@ -94,9 +94,11 @@ def test_other_types_go_by_float32() -> None:
 
 @settings(deadline=None, max_examples=50)
 @given(LENGTHS, st.sampled_from([(1, 16), (2, 32), (3, 64)]), st.integers(0, 3), DTYPES, st.booleans())
+@example([1], (2, 32), 1, torch.bfloat16, False)
 def test_a_stack_of_blocks(
     lengths: list[int], heads: tuple[int, int], layers: int, dtype: torch.dtype, qk_norm: bool
 ) -> None:
+    lengths = 16 * lengths  # errors of one atom are few numbers: ours may be twice those of plain torch, or half
     packing, width = Packing.from_lengths(lengths), heads[0] * heads[1]
     inner = (2 + 2 * qk_norm) * width
     sizes = [(3 * width, width), (width, width), (inner, width), (width, inner)]
