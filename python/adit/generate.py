@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -50,6 +50,11 @@ class _Group:
     indices: list[int]
     counts: list[NDArray[np.int64] | None]
     streams: list[np.random.Generator]
+
+    @property
+    def atoms(self) -> int:
+        """In all of them."""
+        return self.size * len(self.indices)
 
     def part(self, begin: int, end: int) -> _Group:
         of = slice(begin, end)
@@ -262,7 +267,7 @@ class Generator:
             graph = self.device.type == "cuda" and self._packs
             networks = [schedule.packed(packing, counts, graph) for schedule in run.schedules]
             latents = self._integrate(run, networks, self._noise(run, groups))[0]
-            return self._decode(run, latents, groups, packing)
+            return self._decode(run, latents, groups, packing, counts)
 
     def _noise(self, run: _Run, groups: list[_Group]) -> Tensor:
         """(draws, 1, T, latent dimensions), each system's from its own stream."""
@@ -292,7 +297,7 @@ class Generator:
         return latents
 
     def _decode(
-        self, run: _Run, latents: Tensor, groups: list[_Group], packing: Packing
+        self, run: _Run, latents: Tensor, groups: list[_Group], packing: Packing, counts: Tensor | None
     ) -> list[tuple[_Group, list[AtomicSystem]]]:
         """In float32: bfloat16 would round coordinates to 0.01 Angstrom and a cell's angles to 0.2 degrees.
 
@@ -302,12 +307,14 @@ class Generator:
         decoder, crystal = self.model.decoder, run.system == "crystal"
         periodic = torch.full((packing.systems,), crystal, device=self.device)
         hidden = decoder.hidden(latents * self.model.latent_std + self.model.latent_mean, packing, periodic)
+        parts = torch.split(hidden, [group.atoms for group in groups])
+        told: Sequence[Tensor | None] = [None] * len(groups)
+        if crystal and counts is not None:
+            told = torch.split(counts, [len(group.indices) for group in groups])
         made = []
-        parts = torch.split(hidden, [group.size * len(group.indices) for group in groups])
-        for group, part in zip(groups, parts, strict=True):
+        for group, part, own in zip(groups, parts, told, strict=True):
             decoded = Decoded(*decoder.read(part.view(-1, group.size, part.shape[-1])))
-            counts = run.counts([group], self.device) if crystal else None
-            made.append((group, decoded.to_systems(periodic[: len(group.indices)], counts)))
+            made.append((group, decoded.to_systems(periodic[: len(group.indices)], own)))
         return made
 
     @property
@@ -323,7 +330,7 @@ def share_out(groups: list[_Group]) -> list[list[_Group]]:
 
     So many that most numbers of threads have as many to do each; the same whatever that number is.
     """
-    atoms = sum(group.size * len(group.indices) for group in groups)
+    atoms = sum(group.atoms for group in groups)
     fewest, most = _ATOMS_ON_CPU
     count = _PARTS_ON_CPU * math.ceil(atoms / (_PARTS_ON_CPU * most))
     while count > 1 and atoms < count * fewest:
@@ -336,7 +343,7 @@ def share_out(groups: list[_Group]) -> list[list[_Group]]:
         for part, (begin, end) in zip(parts, pairwise(ends), strict=True):
             if end > begin:
                 part.append(group.part(begin, end))
-        before += group.size * len(group.indices)
+        before += group.atoms
     return [part for part in parts if part]
 
 
