@@ -22,7 +22,6 @@ from adit.flow.solver import integrate, time_grid
 from adit.generate import Generator
 from adit.models.dit import MOLECULE
 from adit.system import AtomicSystem
-from adit.train.reconstruct import find_vae, read_vae
 from adit.train.stages import load_all
 from adit.train.validate import size_groups
 from sampling_curve import save
@@ -33,7 +32,6 @@ ROOT = Path(__file__).parents[1]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", default="joint-tiny")
-    parser.add_argument("--vae", type=Path, default=ROOT / "checkpoints/joint-tiny", help="run that has the encoder")
     parser.add_argument("--data", default="qm9", help="prepared data set of molecules with a split `val`")
     parser.add_argument("--n", type=int, default=512)
     parser.add_argument("--seed", type=int, default=0)
@@ -45,14 +43,12 @@ def main() -> None:
 
     generator = Generator.from_pretrained(options.weights, device="cpu")
     model, denoiser = generator.model, generator.denoiser
-    vae = read_vae(find_vae(options.vae), torch.device("cpu"))
-    vae.decoder, vae.latent_mean, vae.latent_std = model.decoder, model.latent_mean, model.latent_std
     groups = size_groups(load_all((options.data,)).split("val"), options.n, options.seed)
     torch.manual_seed(options.seed)
 
     def decode(latents: Tensor) -> list[AtomicSystem]:
         periodic = torch.zeros(len(latents), dtype=torch.bool)
-        return vae.decode(latents, periodic).to_systems(periodic)
+        return model.decode(latents, periodic).to_systems(periodic)
 
     def back(latents: Tensor, begin: float) -> Tensor:
         x = interpolate(torch.randn_like(latents), latents, torch.tensor([begin]))
@@ -62,7 +58,7 @@ def main() -> None:
 
     rows = []
     with torch.inference_mode():
-        encoded = [vae.encode(group) for group in groups]
+        encoded = [model.encode(group) for group in groups]
         tasks = [("decoded from noise", level, lambda z, s: z + s * torch.randn_like(z)) for level in options.noise]
         tasks += [("sampled from time", begin, back) for begin in options.times]
         for what, value, change in tasks:

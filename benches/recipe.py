@@ -38,7 +38,8 @@ from adit.recipes import get_recipe
 from adit.system import AtomicSystem
 from adit.train.checkpoint import list_checkpoints, load_tensors, read_state
 from adit.train.meter import Budget
-from adit.train.stages import bundle, load_all, load_vae, train_vae
+from adit.train.reconstruct import load_vae
+from adit.train.stages import bundle, load_all, train_vae
 from adit.train.validate import known_smiles, reconstruction_figures
 from adit.weights.store import SamplingDefaults
 from baselines import report
@@ -68,7 +69,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=300, help="molecules and crystals, each, of each run")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data", nargs="+", default=["qm9", "mp20"], help="prepared data sets")
-    parser.add_argument("--vae", type=Path, default=ROOT / "checkpoints/joint-tiny/decoder", help="of stage 2")
+    parser.add_argument("--vae", default="joint-tiny", help="weights or run whose autoencoder stage 2 takes")
     parser.add_argument("--pool", type=int, default=60_000, help="molecules and crystals, each, that are encoded")
     parser.add_argument("--runs", type=Path, default=Path("runs/recipe"), help="checkpoints, samples, verdicts")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder for the CSV file")

@@ -31,7 +31,8 @@ from adit.recipes import get_recipe
 from adit.train.checkpoint import list_checkpoints, load_tensors, read_state
 from adit.train.dit import DiTLoss
 from adit.train.meter import Budget
-from adit.train.stages import bundle, load_all, load_vae, train_dit
+from adit.train.reconstruct import load_vae
+from adit.train.stages import bundle, load_all, train_dit
 from adit.train.validate import held_out_loss, latent_statistics, size_groups
 from baselines import report
 from baselines.common import parameter_count
@@ -105,7 +106,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--minutes", nargs="+", type=float, default=[2.0, 8.0], help="budgets; each size gets each")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data", default="qm9", help="prepared data set")
-    parser.add_argument("--vae", type=Path, default=ROOT / "checkpoints/joint-tiny/decoder", help="trained autoencoder")
+    parser.add_argument("--vae", default="joint-tiny", help="weights or run that has the autoencoder")
     parser.add_argument("--samples", type=int, default=500, help="molecules that are judged of each run")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--runs", type=Path, default=Path("runs/scaling"), help="checkpoints, samples, verdicts")

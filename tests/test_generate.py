@@ -368,7 +368,7 @@ def test_threads() -> None:
 
 
 def test_from_a_folder(tmp_path: Path) -> None:
-    save_pretrained(tmp_path / "w", pretrained(), VAE, DIT)
+    save_pretrained(tmp_path / "w", pretrained())
     generator = Generator.from_pretrained(tmp_path / "w", device="cpu")
     assert generator.defaults["molecule"].steps == 3 and len(generator.sample(2)) == 2
     with pytest.raises(CheckpointError, match="no weights 'nowhere'"):

@@ -3,12 +3,12 @@
 The lent machine has torch, numpy, safetensors, typer and rich, but no Rust, rdkit or pymatgen, and takes 64 MiB
 in all with the working tree; each call begins with a new copy of that tree.
 
-    python benches/gpu/carry.py pack      # here; then move checkpoints/ and the built-in model.safetensors elsewhere
-    # there, first thing in every call, with gpu_carry carried: data into /tmp/data, the autoencoder into /tmp/vae
+    python benches/gpu/carry.py pack      # here; then move the built-in model.safetensors elsewhere
+    # there, first thing in every call, with gpu_carry carried: data into /tmp/data, weights and Rust into the tree
     export PYTHONPATH=python:kernels:benches ADIT_DATA_DIR=/tmp/data TRITON_CACHE_DIR=/tmp/triton
     python3 benches/gpu/carry.py unpack
-    python3 -c 'from adit.cli.train import main; main()' dit --recipe joint-tiny-gpu --vae /tmp/vae --start joint-tiny \
-        --minutes 4 --device cuda --out /tmp/run
+    python3 -c 'from adit.cli.train import main; main()' dit --recipe joint-tiny-gpu --vae joint-tiny \
+        --start joint-tiny --minutes 4 --device cuda --out /tmp/run
     python3 benches/gpu/carry.py take /tmp/run $OUT   # its averaged networks, in files of less than 16 MiB
     python benches/gpu/carry.py put FOLDER runs/joint-tiny-gpu   # here: a run that `adit-train export` takes
 """
@@ -32,14 +32,13 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = ROOT / "gpu_carry"
 RUST = ROOT / "python" / "adit" / "_rust.abi3.so"
 WEIGHTS = ROOT / "python" / "adit" / "weights" / "joint-tiny" / "model.safetensors"
-VAE = ROOT / "checkpoints" / "joint-tiny" / "decoder"
 STEP = 1e-4
 """Positions of molecules are multiples of this, in Angstrom."""
 LARGEST = 15_900_000
 
 
 def pack() -> None:
-    """The training sets without their properties, encoder, weights and Rust module."""
+    """The training sets without their properties, weights and Rust module."""
     import adit
 
     shutil.rmtree(HERE, ignore_errors=True)
@@ -58,17 +57,14 @@ def pack() -> None:
     out = io.BytesIO()
     np.savez(out, **arrays)
     (HERE / "data.xz").write_bytes(lzma.compress(out.getvalue()))
-    checkpoint = max(VAE.iterdir())
-    vae = load_file(checkpoint / "ema.safetensors")
-    save_file({k: v for k, v in vae.items() if k.startswith("encoder")}, HERE / "encoder.safetensors")
-    for path in (checkpoint / "state.json", WEIGHTS, RUST):
+    for path in (WEIGHTS, RUST):
         shutil.copy(path, HERE)
     total = sum(path.stat().st_size for path in HERE.iterdir())
     print(f"{HERE}: {total / 2**20:.1f} MiB")
 
 
 def unpack(place: Path = Path("/tmp")) -> None:
-    """Data sets, autoencoder, and in the working tree weights and Rust module."""
+    """Data sets, and in the working tree weights and Rust module."""
     for path in (WEIGHTS, RUST):
         shutil.copy(HERE / path.name, path)
     from adit.data.packed import PackedDataset
@@ -87,11 +83,6 @@ def unpack(place: Path = Path("/tmp")) -> None:
             numbers=stored[f"{name}.numbers"], positions=positions, cells=cells,
             periodic=np.full(len(sizes), crystals), offsets=np.concatenate([[0], np.cumsum(sizes)]),
         ).save(place / "data" / name)  # fmt: skip
-    weights = {k: v for k, v in load_file(WEIGHTS).items() if k.startswith(("decoder", "latent"))}
-    checkpoint = place / "vae" / "decoder" / "step-00000001"
-    checkpoint.mkdir(parents=True, exist_ok=True)
-    save_file(load_file(HERE / "encoder.safetensors") | weights, checkpoint / "ema.safetensors")
-    shutil.copy(HERE / "state.json", checkpoint)
 
 
 def take(run: Path, out: Path) -> None:

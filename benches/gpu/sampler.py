@@ -46,7 +46,7 @@ def random_weights(folder: Path) -> None:
     sizes = {kind: {int(n): int(c) for n, c in of.items()} for kind, of in shipped["atom_counts"].items()}
     settings = {kind: SamplingDefaults(steps=50, solver="dpm++", cfg=2.0) for kind in sizes}
     weights = Pretrained(name="random-s", model=model, defaults=settings, atom_counts=sizes, formulas={})
-    save_pretrained(folder, weights, vae, dit)
+    save_pretrained(folder, weights)
 
 
 def generate(weights: str, system: str, n: int, device: str, out: Path) -> float:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from adit.errors import BackendUnavailableError, InvalidInputError
 from adit.flow.guidance import Network, guidance_labels, guided
+from adit.flow.path import interpolate
 from adit.flow.solver import SOLVERS, integrate, time_grid
 from adit.models.denoiser import Denoiser, Schedule
 from adit.models.dit import CRYSTAL, MOLECULE, NULL
@@ -24,8 +25,9 @@ from adit.models.layers import set_impl
 from adit.models.vae import Decoded
 from adit.ops.dispatch import BFLOAT16_CAPABILITY, Impl, kernels
 from adit.ops.packing import Packing
-from adit.prior import Choices, choose_from
+from adit.prior import choose_from
 from adit.system import AtomicSystem
+from adit.templates import Templates, templates_from
 from adit.weights.store import Pretrained, SamplingDefaults, load_pretrained
 
 if TYPE_CHECKING:
@@ -63,12 +65,21 @@ class _Group:
 
 @dataclass(frozen=True)
 class _Run:
-    """What is the same for all samples of a call of `Generator.stream`; `schedules` of the network, then its guide."""
+    """What is the same for all samples of a call of `Generator.stream`.
+
+    Attributes:
+        choose: the number of atoms of a sample and the composition that it is told, by its number and stream.
+        templates: what the samples are variations of, or None.
+        grid: the times of the solver.
+        schedules: of the network, then its guide.
+    """
 
     system: str
     seed: int
     settings: SamplingDefaults
-    choices: Choices
+    choose: Callable[[int, np.random.Generator], tuple[int, NDArray[np.int64] | None]]
+    templates: Templates | None
+    grid: list[float]
     schedules: list[Schedule]
 
     def groups(self, indices: range) -> list[_Group]:
@@ -76,12 +87,16 @@ class _Run:
         of_size: dict[int, _Group] = {}
         for index in indices:
             stream = np.random.default_rng([self.seed, SYSTEMS.index(self.system), index])
-            size, counts = self.choices.draw(stream)
+            size, counts = self.choose(index, stream)
             group = of_size.setdefault(size, _Group(size, [], [], []))
             group.indices.append(index)
             group.counts.append(counts)
             group.streams.append(stream)
         return [of_size[size] for size in sorted(of_size)]
+
+    def origin(self, index: int) -> dict[str, int]:
+        """Of which template a sample is a variation."""
+        return {} if self.templates is None else {"like": index % len(self.templates.systems)}
 
     def counts(self, groups: list[_Group], device: torch.device) -> Tensor | None:
         """The composition that each system of the groups is told: (B, 100)."""
@@ -169,6 +184,8 @@ class Generator:
         guide: float | None = None,
         atoms: int | tuple[int, int] | None = None,
         formula: str | None = None,
+        like: AtomicSystem | Sequence[AtomicSystem] | None = None,
+        strength: float | None = None,
         batch_size: int | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Iterator[list[AtomicSystem]]:
@@ -187,7 +204,11 @@ class Generator:
             formula: of the whole molecule or cell, such as "C7H10O2" or "Ti4O8", which the network is told (and
                 nearly always keeps to, once trained); "training" for the formulas of the training set, each as often
                 as there; "new", of crystals, for these with one element exchanged (`adit.prior.Substituted`); "any"
-                leaves the elements to the network. Default as the weights say.
+                leaves the elements to the network. Default as the weights say, with `like` that of the template.
+            like: structures that the samples are variations of, one after the other and then again from the first.
+            strength: how far from them, in (0, 1]: the share of noise in what is made clean again. Up to 0.3 they
+                come back as they were; 1 keeps only the number of atoms and the composition. Default
+                `adit.templates.DEFAULT_STRENGTH`.
             batch_size: systems in a block.
             progress: called with the number of systems that were made since its last call.
 
@@ -211,13 +232,27 @@ class Generator:
             )
         if settings.guide != 1 and self.guide is None:
             raise InvalidInputError(f"the weights {self.weights.name!r} have no guide; leave `guide` out, or at 1")
-        choices = choose_from(self.weights, system, settings.formula, atoms)
+        grid, templates = time_grid(settings.steps), None
+        if like is None:
+            choices = choose_from(self.weights, system, settings.formula, atoms)
+        else:
+            templates = templates_from(system, like, strength, formula, atoms)
+            if system not in self.weights.formulas:
+                if formula not in (None, "any"):
+                    choose_from(self.weights, system, formula)  # says why
+                templates = replace(templates, counts=None)
+            grid = [templates.begin, *(time for time in grid if time > templates.begin)]
         with torch.inference_mode():
-            times, labels = time_grid(settings.steps)[:-1], guidance_labels(_LABELS[system], NULL, settings.cfg)
+            times, labels = grid[:-1], guidance_labels(_LABELS[system], NULL, settings.cfg)
             schedules = [self.denoiser.schedule(times, labels)]
             if settings.guide != 1 and self.guide is not None:
                 schedules.append(self.guide.schedule(times, labels[:1]))
-        blocks = self._blocks(_Run(system, seed, settings, choices, schedules), n, start, block, progress)
+
+        def choose(index: int, stream: np.random.Generator) -> tuple[int, NDArray[np.int64] | None]:
+            return choices.draw(stream) if templates is None else templates.choice(index)
+
+        run = _Run(system, seed, settings, choose, templates, grid, schedules)
+        blocks = self._blocks(run, n, start, block, progress)
         return blocks if self.device.type == "cpu" else one_ahead(blocks)
 
     def _blocks(
@@ -233,7 +268,7 @@ class Generator:
         for made in self._in_threads(run, self._batches(run.groups(indices))):
             for group, systems in made:
                 for index, system in zip(group.indices, systems, strict=True):
-                    out[index] = replace(system, info={"index": index, "seed": run.seed})
+                    out[index] = replace(system, info={"index": index, "seed": run.seed} | run.origin(index))
             if progress is not None:
                 progress(sum(len(systems) for _, systems in made))
         return [out[index] for index in indices]
@@ -266,12 +301,18 @@ class Generator:
             counts = run.counts(groups, self.device)
             graph = self.device.type == "cuda" and self._packs
             networks = [schedule.packed(packing, counts, graph) for schedule in run.schedules]
-            latents = self._integrate(run, networks, self._noise(run, groups))[0]
+            kept = None if run.templates is None else self._encode(run.templates, groups)
+            latents = self._integrate(run, networks, self._noise(run, groups), kept)[0]
             return self._decode(run, latents, groups, packing, counts)
+
+    def _encode(self, templates: Templates, groups: list[_Group]) -> Tensor:
+        """(1, T, latent dimensions)"""
+        batches = [templates.batch(group.indices, group.streams).to(self.device) for group in groups]
+        return torch.cat([self.model.encode(batch).flatten(0, 1) for batch in batches])[None]
 
     def _noise(self, run: _Run, groups: list[_Group]) -> Tensor:
         """(draws, 1, T, latent dimensions), each system's from its own stream."""
-        draws = run.settings.steps if run.settings.solver == "ancestral" else 1
+        draws = len(run.grid) - 1 if run.settings.solver == "ancestral" else 1
         width = self.model.latent_mean.shape[0]
 
         def drawn(group: _Group) -> NDArray[np.float32]:
@@ -283,11 +324,14 @@ class Generator:
             noise = np.concatenate(list(pool.map(drawn, groups)), axis=1)
         return torch.from_numpy(noise).to(self.device)[:, None]
 
-    def _integrate(self, run: _Run, networks: list[Network], noise: Tensor) -> Tensor:
+    def _integrate(self, run: _Run, networks: list[Network], noise: Tensor, kept: Tensor | None) -> Tensor:
+        """From noise alone, or from that of the first time over the latents `kept`."""
         draws, settings = iter(noise), run.settings
         network, *guide = networks
-        predict, grid = guided(network, settings.cfg, settings.guide, *guide), time_grid(settings.steps)
-        latents = integrate(predict, next(draws), grid, settings.solver, lambda _: next(draws))
+        predict, x = guided(network, settings.cfg, settings.guide, *guide), next(draws)
+        if kept is not None:
+            x = interpolate(x, kept, torch.full((1,), run.grid[0], device=self.device))
+        latents = integrate(predict, x, run.grid, settings.solver, lambda _: next(draws))
         if not (latents.abs() < _FAR).all():
             raise InvalidInputError(
                 f"the samples ran to infinity with steps={settings.steps}, solver={settings.solver!r}, "

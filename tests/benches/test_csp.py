@@ -37,7 +37,7 @@ def test_it_runs_on_weights_that_can_be_told(tmp_path: Path, capsys: pytest.Capt
         atom_counts={"crystal": {2: 1}},
         formulas={"crystal": {}},
     )
-    save_pretrained(tmp_path / "w", made, vae, dit)
+    save_pretrained(tmp_path / "w", made)
     words = ["--weights", str(tmp_path / "w"), "--data", str(TINY), "--n", "2", "--tries", "1", "2", "--threads", "1"]
     csp.main(words)
     lines = capsys.readouterr().out.splitlines()

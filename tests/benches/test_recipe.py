@@ -20,7 +20,7 @@ from adit.models.dit import MOLECULE, DiT
 from adit.recipes import get_recipe
 from adit.system import AtomicSystem
 from adit.train.checkpoint import list_checkpoints, read_tensors
-from adit.train.stages import load_vae
+from adit.train.reconstruct import load_vae
 from adit.validity import compositional
 from quality.choices import CHOICES, Alone, Clean, Unordered, Velocity
 from quality.pool import Pool, PoolLoss, PoolTrainer, average_of, encoded
@@ -53,7 +53,7 @@ def question() -> tuple[torch.Tensor, ...]:
 
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
-    vae = load_vae(recipe.ROOT / "checkpoints/joint-tiny/decoder", torch.device("cpu"))
+    vae = load_vae("joint-tiny", torch.device("cpu"))
     return encoded(vae, PackedDataset.load(TINY), 160, tmp_path_factory.mktemp("pool") / "p.safetensors", bf16=False)
 
 
@@ -109,7 +109,7 @@ def test_each_choice_changes_what_it_says() -> None:
 
 
 def test_a_pool_holds_the_latents_of_its_systems(pool: Pool, tmp_path: Path) -> None:
-    vae = load_vae(recipe.ROOT / "checkpoints/joint-tiny/decoder", torch.device("cpu"))
+    vae = load_vae("joint-tiny", torch.device("cpu"))
     periodic = np.asarray(pool.data.periodic)
     assert len(pool.data) == 320 and periodic.sum() == 160
     right, atoms = 0, 0
@@ -136,7 +136,7 @@ def test_a_run_on_a_pool_goes_on_with_all_its_averages(pool: Pool, tmp_path: Pat
         for stop in stops:
             torch.manual_seed(0)
             dit = DiT(recipe.replace(SMALL, qk_norm=False))
-            vae = load_vae(recipe.ROOT / "checkpoints/joint-tiny/decoder", torch.device("cpu"))
+            vae = load_vae("joint-tiny", torch.device("cpu"))
             trainer = PoolTrainer(model=dit, loss=PoolLoss(dit, vae, base.flow), data=pool.data, encoded=pool,
                                   config=config, folder=folder, header={}, decays=(0.0, 0.5))  # fmt: skip
             trainer.run(resume=True, stop_at=stop)

@@ -20,7 +20,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from adit.weights import Pretrained, SamplingDefaults, save_pretrained
     from adit.weights.store import GenerationModel
 
-    torch.manual_seed(0)
+    torch.manual_seed(1)
     vae = VAEConfig(width=32, heads=2, encoder_layers=1, decoder_layers=1)
     dit = DiTConfig(width=32, heads=2, layers=1, composition=8)
     counts = {"molecule": {3: 2, 5: 1, 9: 1}, "crystal": {1: 2, 2: 1, 4: 1}}
@@ -32,7 +32,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         atom_counts=counts,
         formulas={"molecule": {"H2O": 2, "CH4": 1, "C2H6O": 1}, "crystal": {}},
     )
-    save_pretrained(folder, made, vae, dit)
+    save_pretrained(folder, made)
     return folder
 
 

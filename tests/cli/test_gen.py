@@ -12,20 +12,32 @@ from collections.abc import Callable
 from pathlib import Path
 
 import ase.io
+import numpy as np
 import pytest
 from pymatgen.core import Structure
 from rdkit import Chem
 
 import adit
 from adit.cli import gen_options
-from adit.convert import read
+from adit.convert import read, write
 from adit.data.packed import PackedDataset
 from adit.eval.crystals import novel, unique
 from adit.eval.molecules import connected, validity
+from adit.system import AtomicSystem
 from adit.validity import compositional, structural
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(adit.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
 Call = Callable[..., tuple[int, str, str]]
+WATER = AtomicSystem([8, 1, 1], [[0, 0, 0], [0.76, 0.59, 0.0], [-0.76, 0.59, 0.0]])
+ETHANOL = AtomicSystem(
+    [6, 6, 8, 1, 1, 1, 1, 1, 1],
+    [[-0.89, -0.2, 0], [0.47, 0.45, 0], [1.5, -0.5, 0], [-1, -0.84, 0.88], [-1, -0.84, -0.88], [-1.68, 0.56, 0],
+     [0.58, 1.09, 0.88], [0.58, 1.09, -0.88], [2.36, -0.06, 0]],
+)  # fmt: skip
+SALT = AtomicSystem.from_fractional([11, 17], [[0] * 3, [0.5] * 3], [[0, 2.8, 2.8], [2.8, 0, 2.8], [2.8, 2.8, 0]])
+PEROVSKITE = AtomicSystem.from_fractional(
+    [56, 22, 8, 8, 8], [[0] * 3, [0.5] * 3, [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]], np.eye(3) * 4.0
+)
 DRUGS = Path(__file__).parents[1] / "fixtures" / "files" / "drugs.sdf"
 
 
@@ -99,6 +111,22 @@ def test_formulas(gen: Call) -> None:
     assert code == 1 and "only 0 of 1,000 samples are valid" in err
 
 
+def test_variations(gen: Call, tmp_path: Path) -> None:
+    """The untrained network makes what it likes of them, but of their sizes."""
+    write("mine.sdf", [ETHANOL, WATER])
+    options = ["--like", "mine.sdf", "--n", 5, "--out", "near.extxyz"]
+    assert gen(*options)[0] == 0
+    made = read("near.extxyz")
+    assert [len(one) for one in made] == [9, 3, 9, 3, 9] and [one.info["like"] for one in made] == [0, 1, 0, 1, 0]
+    code, _, err = gen(*options, "--resume", "--strength", 0.3)
+    assert code == 2 and "--strength was not given and is now 0.3" in err
+    assert gen(*options, "--overwrite", "--strength", 0.3, "--formula", "any")[0] == 0
+    assert [len(one) for one in read("near.extxyz")] == [9, 3, 9, 3, 9]
+    write("salt.cif", [SALT])
+    assert gen("--system", "crystal", "--like", "salt.cif", "--formula", "KBr", "--n", 3, "--out", "k.extxyz")[0] == 0
+    assert {one.formula for one in read("k.extxyz")} == {"BrK"}
+
+
 def test_progress_when_forced(gen: Call) -> None:
     code, _, err = gen("--n", 4, "--batch-size", 2, "--progress")
     assert code == 0
@@ -153,6 +181,11 @@ def test_progress_when_forced(gen: Call) -> None:
         (["--out", "x.extxyz", "--json", "x.extxyz"], "--json"),
         (["--resume", "--overwrite"], "contradict"),
         (["--weights", "nosuch"], "no weights 'nosuch'"),
+        (["--strength", "0.5"], "--strength says how far from the structures of --like; give it, too"),
+        (["--like", "none.sdf"], "none.sdf does not exist"),
+        (["--like", str(DRUGS), "--system", "crystal"], "drugs.sdf: `like`, structure 0 is a molecule"),
+        (["--like", str(DRUGS), "--strength", "2"], "drugs.sdf: `strength` must lie above 0 and be at most 1"),
+        (["--like", str(DRUGS), "--atoms", "3"], "drugs.sdf: `atoms` and `like` contradict each other"),
     ],
 )
 def test_bad_options_are_one_line_and_code_2(gen: Call, tmp_path: Path, arguments: list[str], words: str) -> None:
@@ -318,6 +351,8 @@ GUIDE = (Path(__file__).parents[2] / "docs" / "generate.md").read_text(encoding=
 @pytest.mark.parametrize("line", re.findall(r"(?m)^adit-gen\b([^#\n]*)", GUIDE))
 def test_the_guide(gen: Call, tmp_path: Path, line: str) -> None:
     """Every command of the guide runs (with fewer samples, of the untrained model)."""
+    write("mine.sdf", [ETHANOL])
+    write("mine.cif", [PEROVSKITE])
     words = shlex.split(line)
     few = ["--n", "4"]
     if "--valid-only" in words:

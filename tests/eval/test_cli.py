@@ -16,7 +16,6 @@ from adit.eval.results import Evaluation
 
 DATA = Path(__file__).parent / "data"
 HULL = DATA / "hull.csv"
-CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "joint-tiny" / "decoder"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(adit.__file__).parents[1])}
 
 
@@ -155,7 +154,7 @@ def test_without_an_extra_it_says_what_to_install(module, options, words, tmp_pa
 def test_more_is_judged_on_request(tmp_path):
     out = tmp_path / "o.json"
     result = call(
-        DATA / "qm9.extxyz", "--protocol", "edm", "--strain", "mmff", "--reconstruct", CHECKPOINT, "--json", out
+        DATA / "qm9.extxyz", "--protocol", "edm", "--strain", "mmff", "--reconstruct", "joint-tiny", "--json", out
     )
     assert result.exit_code == 0, result.output
     found = Evaluation.load(out)

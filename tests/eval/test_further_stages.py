@@ -24,9 +24,8 @@ from adit.eval.results import Evaluation
 from adit.eval.statistics import bootstrap_quantile
 from adit.eval.strain import mmff_strain, xtb_strain
 from adit.system import AtomicSystem
-from adit.train.reconstruct import find_vae, read_vae, rebuild
-
-CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "joint-tiny" / "decoder"
+from adit.train.reconstruct import load_vae, rebuild
+from adit.weights.store import BUILT_IN
 
 
 def quick(systems: Sequence[object], stages: Sequence[Stage] = (), **options: object) -> Evaluation:
@@ -201,7 +200,7 @@ def test_crystals_come_back(mp20: list[AtomicSystem]) -> None:
 def test_the_shipped_autoencoder(mp20: list[AtomicSystem], qm9: list[AtomicSystem]) -> None:
     import torch
 
-    vae = read_vae(find_vae(CHECKPOINT), torch.device("cpu"))
+    vae = load_vae("joint-tiny", torch.device("cpu"))
     systems = [*mp20[:30], *qm9[:10], AtomicSystem([], np.zeros((0, 3)))]
     done: list[int] = []
     made = rebuild(vae, systems, done.append)
@@ -211,12 +210,14 @@ def test_the_shipped_autoencoder(mp20: list[AtomicSystem], qm9: list[AtomicSyste
 
 
 def test_where_an_autoencoder_is_looked_for(tmp_path: Path) -> None:
-    last = find_vae(CHECKPOINT)
-    assert find_vae(CHECKPOINT.parent) == find_vae(last) == last
-    (tmp_path / "config.json").write_text("{}")
-    for folder, words in ((tmp_path, "have no encoder"), (tmp_path / "none", "holds no checkpoint")):
-        with pytest.raises(CheckpointError, match=words):
-            find_vae(folder)
+    import torch
+
+    here = torch.device("cpu")
+    by_name, by_folder = load_vae("joint-tiny", here), load_vae(BUILT_IN / "joint-tiny", here)
+    for name, tensor in by_name.state_dict().items():
+        assert torch.equal(tensor, by_folder.state_dict()[name])
+    with pytest.raises(CheckpointError, match="holds no checkpoint of an autoencoder; name weights"):
+        load_vae(tmp_path / "none", here)
 
 
 def test_intervals_of_quantiles() -> None:

@@ -57,8 +57,8 @@ WorkOption = Annotated[
 ReconstructOption = Annotated[
     Path | None,
     typer.Option(
-        metavar="FOLDER",
-        help="Pass the structures through this autoencoder, a folder of adit-train: match rate and RMSD.",
+        metavar="NAME or FOLDER",
+        help="Pass the structures through the autoencoder of weights or of a run of adit-train: match rate and RMSD.",
     ),
 ]
 
@@ -105,8 +105,7 @@ def further_stages(
 def _reconstruction(folder: Path) -> list[Stage]:
     from adit.eval.reconstruction import ReconstructionStage
     from adit.generate import choose_device
-    from adit.train.reconstruct import find_vae, read_vae, rebuild
+    from adit.train.reconstruct import load_vae, rebuild
 
-    checkpoint = find_vae(folder)
-    through = functools.partial(rebuild, read_vae(checkpoint, choose_device("auto")))
-    return [ReconstructionStage(through, str(checkpoint), kind) for kind in ("molecules", "crystals")]
+    through = functools.partial(rebuild, load_vae(folder, choose_device("auto")))
+    return [ReconstructionStage(through, str(folder), kind) for kind in ("molecules", "crystals")]

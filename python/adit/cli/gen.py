@@ -18,7 +18,7 @@ import typer
 
 from adit.cli.common import check_writable, run
 from adit.cli.gen_filter import Filter, of_formula
-from adit.cli.gen_options import DEFAULT_WEIGHTS, SOLVERS, Options, Target, find_weights, parse_atoms
+from adit.cli.gen_options import DEFAULT_WEIGHTS, SOLVERS, Options, Target, find_weights, parse_atoms, read_templates
 from adit.cli.gen_options import targets as parse_targets
 from adit.cli.gen_output import Outputs, Run, prepare, read_back
 from adit.cli.gen_screen import asked, noun, open_console, print_table, progress_bar, status
@@ -76,6 +76,15 @@ def generate(
             "an element exchanged (crystals); any: left to the network; default: as the weights say.",
         ),
     ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Variations of these structures, one after the other; --strength says how far."
+        ),
+    ] = None,
+    strength: Annotated[
+        float | None, typer.Option(help="Above 0, at most 1: the share of noise in what --like starts from; 0.55.")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Samples made together; default: automatic.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads; default: as torch chooses.")] = None,
@@ -120,6 +129,8 @@ def generate(
         guide=guide,
         atoms=parse_atoms(atoms),
         formula=formula,
+        like=like,
+        strength=strength,
         batch_size=batch_size,
         device=device,
         threads=threads,
@@ -136,11 +147,12 @@ def generate(
             if path.is_dir() or path.resolve() in [target.path.resolve() for target in places]:
                 raise InvalidInputError(f"{name} {path}: is a folder or an output. Choose another name")
     folder, sha256 = find_weights(options)
+    templates = read_templates(options)
     state = prepare(options, sha256, places, resume=resume, overwrite=overwrite)
     console = open_console(progress, quiet)
     try:
         if not (state.finished and all(target.exists() for target in places)):
-            _generate(options, folder, places, state, wanted, console)
+            _generate(options, templates, folder, places, state, wanted, console)
         elif not quiet:
             print("finished already; nothing to generate", file=sys.stderr)
         if not quiet or json_path is not None or report is not None:
@@ -159,8 +171,9 @@ def generate(
 
 
 def _generate(
-    options: Options, folder: Path, places: list[Target], state: Run, wanted: Filter | None, console: Console
-) -> None:
+    options: Options, templates: list[AtomicSystem] | None, folder: Path, places: list[Target], state: Run,
+    wanted: Filter | None, console: Console,
+) -> None:  # fmt: skip
     """Makes and writes what is missing.
 
     Raises:
@@ -182,7 +195,7 @@ def _generate(
         with (
             Outputs(state, places, options.n) as outputs,
             ThreadPoolExecutor(1) as pool,
-            closing(_blocks(generator, options, state, wanted, console)) as blocks,
+            closing(_blocks(generator, options, templates, state, wanted, console)) as blocks,
         ):
             if wanted is not None:
                 with status(console, "reading what is known"):
@@ -204,8 +217,9 @@ def _generate(
 
 
 def _blocks(
-    generator: Generator, options: Options, state: Run, wanted: Filter | None, console: Console
-) -> Blocks[list[AtomicSystem], None, None]:
+    generator: Generator, options: Options, templates: list[AtomicSystem] | None, state: Run, wanted: Filter | None,
+    console: Console,
+) -> Blocks[list[AtomicSystem], None, None]:  # fmt: skip
     """The blocks to write, from where the run stands, with a progress bar."""
     block = int(state.place["block"])
     kept, drawn = state.count, state.drawn
@@ -229,6 +243,8 @@ def _blocks(
             guide=options.guide,
             atoms=options.atoms,
             formula=options.formula,
+            like=templates,
+            strength=options.strength,
             batch_size=block,
             progress=made,
         )

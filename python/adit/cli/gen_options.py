@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from adit.system import AtomicSystem
+
 # As in adit.generate and adit.flow.solver, which load torch; a test compares them.
 SYSTEMS = ("molecule", "crystal")
 SOLVERS = ("euler", "heun", "dpm++", "ancestral")
@@ -82,6 +84,8 @@ class Options:
     guide: float | None
     atoms: int | tuple[int, int] | None
     formula: str | None
+    like: str | None
+    strength: float | None
     batch_size: int | None
     device: str
     threads: int | None
@@ -105,6 +109,8 @@ class Options:
             if scale is not None and not math.isfinite(scale):
                 raise InvalidInputError(f"{name} must be a finite number (1 is no guidance); got {scale}")
         self._check_formula()
+        if self.strength is not None and self.like is None:
+            raise InvalidInputError("--strength says how far from the structures of --like; give it, too")
         if not _DEVICE.fullmatch(self.device):
             raise InvalidInputError(f"--device must be auto, cpu, cuda or cuda:N; got {self.device!r}")
 
@@ -134,6 +140,26 @@ class Options:
 
 def _pair(atoms: int | tuple[int, int]) -> tuple[int, int]:
     return atoms if isinstance(atoms, tuple) else (atoms, atoms)
+
+
+def read_templates(options: Options) -> list[AtomicSystem] | None:
+    """The structures of --like, checked with the options that go with them.
+
+    Raises:
+        InvalidInputError: they cannot be what samples are variations of, or contradict an option.
+        UnreadableFileError: the file cannot be read.
+    """
+    if options.like is None:
+        return None
+    from adit.convert import read
+    from adit.templates import templates_from
+
+    systems = read(options.like)
+    try:
+        templates_from(options.system, systems, options.strength, options.formula, options.atoms)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"--like {options.like}: {error}") from error
+    return systems
 
 
 def parse_atoms(text: str | None) -> int | tuple[int, int] | None:

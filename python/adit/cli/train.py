@@ -33,7 +33,9 @@ DataOption = Annotated[
     list[str] | None, typer.Option(help="prepared data set, by name or folder; may be repeated; default: the recipe's")
 ]
 OutOption = Annotated[Path | None, typer.Option(help="folder of the run; default: runs/RECIPE")]
-VAEOption = Annotated[Path | None, typer.Option(help="folder of the trained autoencoder; default: OUT/vae")]
+VAEOption = Annotated[
+    Path | None, typer.Option(metavar="NAME or FOLDER", help="weights or run that has the autoencoder; default: OUT")
+]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="go on from the last checkpoint")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all")]

@@ -18,23 +18,48 @@ from adit.errors import CheckpointError
 from adit.models.vae import VAE
 from adit.system import AtomicSystem
 from adit.train.checkpoint import list_checkpoints, load_tensors, read_state
+from adit.weights.store import built_in_names, load_pretrained
 
 _ATOMS = 4096
 """Of a batch on its way through."""
 
 
-def read_vae(checkpoint: Path, device: torch.device) -> VAE:
-    """The averaged autoencoder of a checkpoint, frozen.
+def load_vae(place: str | Path, device: torch.device) -> VAE:
+    """A trained autoencoder, frozen.
+
+    Args:
+        place: weights, by name or folder; or the folder of a run, of a stage or of a checkpoint: its last, averaged.
+        device: where it goes.
 
     Raises:
-        CheckpointError: it is damaged, or is of something else.
+        CheckpointError: there is none, it is damaged, or is of something else.
     """
-    state = read_state(checkpoint)
-    if state.get("stage", "vae") != "vae":
-        raise CheckpointError(f"{checkpoint} is a checkpoint of the stage {state['stage']!r}; expected one of a VAE")
-    vae = VAE(recipe_of(state, checkpoint).vae)
-    load_tensors(checkpoint / "ema.safetensors", vae)
+    if str(place) in built_in_names() or (Path(place) / "config.json").is_file():
+        model = load_pretrained(place).model
+        vae = VAE(model.config)
+        vae.load_state_dict({name: tensor for name, tensor in model.state_dict().items() if name in vae.state_dict()})
+    else:
+        checkpoint = _find_vae(Path(place))
+        state = read_state(checkpoint)
+        if state.get("stage", "vae") != "vae":
+            raise CheckpointError(
+                f"{checkpoint} is a checkpoint of the stage {state['stage']!r}; expected one of a VAE"
+            )
+        vae = VAE(recipe_of(state, checkpoint).vae)
+        load_tensors(checkpoint / "ema.safetensors", vae)
     return vae.to(device).eval().requires_grad_(False)
+
+
+def _find_vae(folder: Path) -> Path:
+    """The last checkpoint of an autoencoder."""
+    if (folder / "state.json").is_file():
+        return folder
+    for place in (folder / "decoder", folder / "vae", folder):
+        if found := list_checkpoints(place):
+            return found[-1]
+    raise CheckpointError(
+        f"{folder} holds no checkpoint of an autoencoder; name weights, the folder of a training run, or its folder vae"
+    )
 
 
 def recipe_of(state: dict[str, Any], checkpoint: Path) -> Recipe:
@@ -46,23 +71,6 @@ def recipe_of(state: dict[str, Any], checkpoint: Path) -> Recipe:
     if "recipe" not in state:
         raise CheckpointError(f"{checkpoint} names no recipe; expected a checkpoint of `adit-train`")
     return recipe_from_dict(state["recipe"])
-
-
-def find_vae(folder: Path) -> Path:
-    """The last checkpoint of an autoencoder: in a folder of a run, of a stage, or of the checkpoint itself.
-
-    Raises:
-        CheckpointError: there is none.
-    """
-    if (folder / "state.json").is_file():
-        return folder
-    for place in (folder / "decoder", folder / "vae", folder):
-        if found := list_checkpoints(place):
-            return found[-1]
-    weights = " (weights for generation have no encoder)" if (folder / "config.json").is_file() else ""
-    raise CheckpointError(
-        f"{folder} holds no checkpoint of an autoencoder{weights}; name the folder of a training run, or its folder vae"
-    )
 
 
 def rebuild(

@@ -24,7 +24,7 @@ from adit.train.dit import DiTLoss
 from adit.train.latents import LatentPool
 from adit.train.loop import Loss, Trainer, compile_blocks
 from adit.train.meter import Budget
-from adit.train.reconstruct import find_vae, read_vae, recipe_of
+from adit.train.reconstruct import load_vae, recipe_of
 from adit.train.vae import DecoderLoss, VAELoss
 from adit.train.validate import (
     atom_counts,
@@ -57,7 +57,7 @@ def train_decoder(
     recipe: Recipe, folder: Path, vae_folder: Path, device: torch.device, resume: bool = False,
     stop_at: int | None = None, budget: Budget | None = None,
 ) -> Path:  # fmt: skip
-    """The decoder of the averaged autoencoder in `vae_folder` alone. Returns `folder/decoder`.
+    """The decoder of the autoencoder that `load_vae` finds in `vae_folder` alone. Returns `folder/decoder`.
 
     Its checkpoints are of the whole autoencoder; the latents stay as they were, so it can be trained before the
     second stage or after it.
@@ -97,7 +97,7 @@ def train_dit(
     recipe: Recipe, folder: Path, vae_folder: Path, device: torch.device, resume: bool = False,
     stop_at: int | None = None, budget: Budget | None = None, start: str | Path | None = None,
 ) -> Path:  # fmt: skip
-    """Stage 2, on the averaged autoencoder that `find_vae` finds in `vae_folder`. Returns `folder/dit`.
+    """Stage 2, on the averaged autoencoder that `load_vae` finds in `vae_folder`. Returns `folder/dit`.
 
     `start` names weights for generation, of the same latent space, whose network is trained on.
     """
@@ -109,16 +109,18 @@ def train_dit(
             f"the autoencoder in {vae_folder} has {vae.config.latent_dim} latent dimensions, "
             f"recipe {recipe.name} wants {recipe.dit.latent_dim}"
         )
-    _normalise(vae, train)
     config, copies = recipe.dit_train, recipe.flow.latent_copies
     if config.compile and not copies:
         compile_blocks(vae.encoder)
     torch.manual_seed(recipe.dit_train.seed)
     dit = DiT(recipe.dit).to(device)
-    if start is not None:
-        known = load_pretrained(start).model.dit
-        _check_same(known, recipe, start)
-        dit.load_state_dict(known.state_dict())
+    if start is None:
+        _normalise(vae, train)
+    else:
+        known = load_pretrained(start).model
+        _check_same(known.dit, recipe, start)
+        dit.load_state_dict(known.dit.state_dict())
+        vae.latent_mean[:], vae.latent_std[:] = known.latent_mean, known.latent_std  # as the network knows them
     out = _run_folder(folder / "dit", resume)
 
     loss = DiTLoss(dit, vae, recipe.flow)
@@ -142,7 +144,7 @@ def train_dit(
         data=train,
         config=config,
         folder=out,
-        header=_header("dit", recipe),
+        header=_header("dit", recipe) | {"latents": [vae.latent_mean.tolist(), vae.latent_std.tolist()]},
         validate=validate if can_validate() else None,
         device=device,
         budget=budget,
@@ -175,7 +177,7 @@ def speedrun(
             train_decoder(recipe, folder, vae, device, resume, budget=Budget(60 * minutes * decoder_share, clock))
         left -= _spent(decoder)
     train_dit(recipe, folder, folder, device, resume, budget=Budget(left, clock, marks))
-    export(folder, folder / "weights", recipe.name, {}, device)
+    export(folder, folder / "weights", recipe.name, {})
     return folder / "weights"
 
 
@@ -199,8 +201,8 @@ def can_validate() -> bool:
 
 
 def export(
-    run: Path, out: Path, name: str, defaults: Mapping[str, SamplingDefaults], device: torch.device | None = None,
-    vae_folder: Path | None = None, guide: Path | None = None, average_with: str | Path | None = None,
+    run: Path, out: Path, name: str, defaults: Mapping[str, SamplingDefaults], vae_folder: Path | None = None,
+    guide: Path | None = None, average_with: str | Path | None = None,
 ) -> Pretrained:  # fmt: skip
     """Averaged weights of the last checkpoints under `run` to a weights folder `out`.
 
@@ -209,17 +211,15 @@ def export(
         out: gets `model.safetensors` and `config.json`.
         name: of the weights.
         defaults: sampling settings to ship, for each kind of system; a kind left out gets those of `SamplingDefaults`.
-        device: where the latents' statistics are computed; a CPU if none is given.
         vae_folder: where else the autoencoder is, as for `train_dit`.
         guide: another run in the same latent space, whose `dit/` is to guide this one.
         average_with: weights that the run's network began as (`train_dit`, `start`), and is averaged with: what it has
             learnt without what it has lost (Wortsman 2021, arXiv 2109.01903).
     """
-    vae = load_vae(vae_folder or run, device or torch.device("cpu"))
+    vae = load_vae(vae_folder or run, torch.device("cpu"))
     recipe, dit, state = _trained_dit(run)
     train = load_all(recipe.data).split("train")
-    _normalise(vae, train)
-    vae.cpu()
+    vae.latent_mean[:], vae.latent_std[:] = torch.tensor(state["latents"])
     about = {
         "recipe": state["recipe"],
         "steps": {stage: read_state(_last(run / stage))["step"] for stage in STAGES if list_checkpoints(run / stage)},
@@ -236,7 +236,7 @@ def export(
         if (other.dit.latent_dim, other.dit.composition) != (recipe.dit.latent_dim, recipe.dit.composition):
             raise InvalidInputError(f"the network in {guide} cannot guide that in {run}: {other.dit}, {recipe.dit}")
         about |= {"guide": {"recipe": state["recipe"], "steps": state["step"]}}
-    save_pretrained(out, weights, vae.config, dit.config)
+    save_pretrained(out, weights)
     return weights
 
 
@@ -265,7 +265,7 @@ def bundle(
     Of `train` come the sizes of samples, and their formulas if the network can be told them.
     """
     model = GenerationModel(vae.config, dit.config)
-    model.decoder, model.dit = vae.decoder, dit
+    model.encoder, model.decoder, model.dit = vae.encoder, vae.decoder, dit
     model.latent_mean, model.latent_std = vae.latent_mean, vae.latent_std
     counts, formulas = atom_counts(train), told_formulas(train, recipe.flow) if dit.config.composition else {}
     told = {"molecule": "training", "crystal": "new"}
@@ -277,11 +277,6 @@ def bundle(
         atom_counts=counts,
         formulas=formulas,
     )
-
-
-def load_vae(folder: Path, device: torch.device) -> VAE:
-    """The averaged autoencoder that `find_vae` finds for a run or in a stage's folder, frozen."""
-    return read_vae(find_vae(folder), device)
 
 
 def _normalise(vae: VAE, train: PackedDataset) -> None:

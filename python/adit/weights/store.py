@@ -1,4 +1,4 @@
-"""Reading and writing weights for generation: decoder, DiT and its guide, latent statistics, atom counts."""
+"""Reading and writing weights for generation: autoencoder, DiT and its guide, latent statistics, atom counts."""
 
 from __future__ import annotations
 
@@ -10,18 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save_file
-from torch import nn
 
 from adit.config import DiTConfig, VAEConfig, from_dict, to_dict
 from adit.errors import CheckpointError
 from adit.models.dit import DiT
-from adit.models.vae import Decoder
+from adit.models.vae import VAE
 from adit.train.checkpoint import read_tensors
 
-FORMAT_VERSION = 4
-"""Version 1 had one sampling setting for both kinds; up to 3 there was no guide. All are still read."""
+FORMAT_VERSION = 5
 BUILT_IN = Path(__file__).parent
 
 
@@ -36,19 +33,13 @@ class SamplingDefaults:
     guide: float = 1.0
 
 
-class GenerationModel(nn.Module):
-    """What generation needs of the trained networks; `guide` is a smaller DiT for autoguidance, if there is one."""
-
-    latent_mean: torch.Tensor
-    latent_std: torch.Tensor
+class GenerationModel(VAE):
+    """All trained networks: the autoencoder, the DiT in its latent space, perhaps a smaller DiT for autoguidance."""
 
     def __init__(self, vae: VAEConfig, dit: DiTConfig, guide: DiTConfig | None = None) -> None:
-        super().__init__()
-        self.decoder = Decoder(vae)
+        super().__init__(vae)
         self.dit = DiT(dit)
         self.guide = None if guide is None else DiT(guide)
-        self.register_buffer("latent_mean", torch.zeros(vae.latent_dim))
-        self.register_buffer("latent_std", torch.ones(vae.latent_dim))
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -57,7 +48,7 @@ class Pretrained:
 
     Attributes:
         name: of the weights.
-        model: decoder, DiT, perhaps a guide, and latent statistics, float32.
+        model: the networks and the latent statistics, float32.
         defaults: "molecule" / "crystal" -> sampling settings.
         atom_counts: "molecule" / "crystal" -> {number of atoms: count in the training set}.
         formulas: "molecule" / "crystal" -> {formula: count in the training set}, for the kinds whose composition the
@@ -96,12 +87,12 @@ def load_pretrained(weights: str | os.PathLike[str]) -> Pretrained:
         raise CheckpointError(f"{folder / 'config.json'} cannot be read ({error})") from error
     if not isinstance(config, dict):
         raise CheckpointError(f"{folder / 'config.json'} is damaged: it holds no JSON object")
-    if config.get("format") != "adit-weights" or config.get("version") not in range(1, FORMAT_VERSION + 1):
+    if (config.get("format"), config.get("version")) != ("adit-weights", FORMAT_VERSION):
         raise CheckpointError(
-            f"{folder} holds format {config.get('format')!r} version {config.get('version')!r}; "
-            f"this adit reads 'adit-weights' up to version {FORMAT_VERSION}"
+            f"{folder} holds format {config.get('format')!r} version {config.get('version')!r}; this adit reads "
+            f"'adit-weights' version {FORMAT_VERSION}: `adit-train export` makes it from a run"
         )
-    needed = {"name", "sha256", "vae", "dit", "sampling", "atom_counts", "about"}
+    needed = {"name", "sha256", "vae", "dit", "guide", "sampling", "atom_counts", "formulas", "about"}
     if missing := needed - set(config):
         raise CheckpointError(f"{folder / 'config.json'} is damaged: it lacks {', '.join(sorted(missing))}")
     path = folder / "model.safetensors"
@@ -109,15 +100,12 @@ def load_pretrained(weights: str | os.PathLike[str]) -> Pretrained:
     if (digest := hashlib.sha256(path.read_bytes()).hexdigest()) != config["sha256"]:
         raise CheckpointError(f"{path} is damaged: its sha256 is {digest}, config.json says {config['sha256']}")
     try:
-        guide = from_dict(DiTConfig, config["guide"]) if config.get("guide") else None
+        guide = from_dict(DiTConfig, config["guide"]) if config["guide"] else None
         model = GenerationModel(from_dict(VAEConfig, config["vae"]), from_dict(DiTConfig, config["dit"]), guide)
         model.load_state_dict(tensors)
         counts = {kind: {int(n): int(c) for n, c in table.items()} for kind, table in config["atom_counts"].items()}
-        sampling: Any = config["sampling"]
-        formulas = {kind: dict(table) for kind, table in config.get("formulas", {}).items()}
-        if config["version"] == 1:
-            sampling = dict.fromkeys(counts, sampling)
-        defaults = {kind: from_dict(SamplingDefaults, sampling[kind]) for kind in counts}
+        formulas = {kind: dict(table) for kind, table in config["formulas"].items()}
+        defaults = {kind: from_dict(SamplingDefaults, config["sampling"][kind]) for kind in counts}
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder}: weights and config.json do not fit together ({error})") from error
     return Pretrained(
@@ -130,7 +118,7 @@ def load_pretrained(weights: str | os.PathLike[str]) -> Pretrained:
     )
 
 
-def save_pretrained(folder: str | os.PathLike[str], weights: Pretrained, vae: VAEConfig, dit: DiTConfig) -> None:
+def save_pretrained(folder: str | os.PathLike[str], weights: Pretrained) -> None:
     """Writes `model.safetensors` (half precision) and `config.json`.
 
     Raises:
@@ -151,8 +139,8 @@ def save_pretrained(folder: str | os.PathLike[str], weights: Pretrained, vae: VA
         "version": FORMAT_VERSION,
         "name": weights.name,
         "sha256": hashlib.sha256(partial.read_bytes()).hexdigest(),
-        "vae": to_dict(vae),
-        "dit": to_dict(dit),
+        "vae": to_dict(weights.model.config),
+        "dit": to_dict(weights.model.dit.config),
         "guide": None if weights.model.guide is None else to_dict(weights.model.guide.config),
         "sampling": {kind: to_dict(settings) for kind, settings in weights.defaults.items()},
         "atom_counts": {

@@ -1,0 +1,121 @@
+"""Structures that samples are variations of: encoded, noised in part, and made clean again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from adit.batch import SystemBatch
+from adit.convert.base import BrokenEntry
+from adit.data.augment import moved, rotations_of
+from adit.data.standard import standardise
+from adit.elements import composition
+from adit.errors import InvalidInputError
+from adit.prior import MAX_ATOMS
+from adit.system import MAX_NUMBER, AtomicSystem
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+DEFAULT_STRENGTH = 0.55
+"""Half of a molecule's surroundings of atoms are others then (docs/generate.md)."""
+
+
+@dataclass(frozen=True)
+class Templates:
+    """Sample number k is a variation of template number k modulo K.
+
+    Attributes:
+        systems: the K templates, atoms in the order that the network knows: hydrogens of molecules last, crystals in
+            their Niggli cells.
+        counts: (K, 100) atoms of each element, from hydrogen on, that the network is told; None if it is not.
+        begin: the time that they are noised to; 0 leaves nothing of them.
+    """
+
+    systems: Sequence[AtomicSystem]
+    counts: NDArray[np.int64] | None
+    begin: float
+
+    def choice(self, index: int) -> tuple[int, NDArray[np.int64] | None]:
+        """Of sample number `index` the number of atoms, and the composition (100,) if the network is told it."""
+        place = index % len(self.systems)
+        return len(self.systems[place]), None if self.counts is None else self.counts[place]
+
+    def batch(self, indices: Sequence[int], streams: Sequence[np.random.Generator]) -> SystemBatch:
+        """The templates of samples of one size, each turned (a molecule) or shifted (a crystal) at random."""
+        systems = [self.systems[index % len(self.systems)] for index in indices]
+        cells = [np.eye(3) if system.cell is None else system.cell for system in systems]
+        batch = SystemBatch.from_arrays(
+            np.stack([system.numbers for system in systems]),
+            np.stack([system.positions for system in systems]),
+            np.stack(cells),
+            np.array([system.is_periodic for system in systems]),
+        )
+        quaternions = np.stack([stream.standard_normal(4, np.float32) for stream in streams])
+        shifts = np.stack([stream.random((1, 3), np.float32) for stream in streams])
+        return moved(batch, rotations_of(torch.from_numpy(quaternions)), torch.from_numpy(shifts))
+
+
+def templates_from(
+    system: str,
+    like: AtomicSystem | Sequence[AtomicSystem],
+    strength: float | None = None,
+    formula: str | None = None,
+    atoms: object = None,
+) -> Templates:
+    """Checked; see `adit.Generator.stream`.
+
+    Raises:
+        InvalidInputError: a template is of the other kind, empty, too large, or has a cell that cannot be reduced; an
+            option is out of range or contradicts `like`. Names the template, counted from 0.
+    """
+    given = [like] if isinstance(like, AtomicSystem) else list(like)
+    if not given:
+        raise InvalidInputError("`like` holds no structure; give at least one")
+    strength = DEFAULT_STRENGTH if strength is None else strength
+    if not isinstance(strength, int | float) or not 0 < strength <= 1:
+        raise InvalidInputError(f"`strength` must lie above 0 and be at most 1; got {strength!r}")
+    if atoms is not None:
+        raise InvalidInputError(
+            "`atoms` and `like` contradict each other: a variation has as many atoms as its template"
+        )
+    if formula in ("training", "new"):
+        raise InvalidInputError(
+            f"`formula` {formula!r} and `like` contradict each other; leave it out for that of the template, or give "
+            "one of as many atoms, or 'any'"
+        )
+    standard = [_standard(item, place, system) for place, item in enumerate(given)]
+    counts = None
+    if formula is None:
+        counts = np.stack([np.bincount(item.numbers, minlength=MAX_NUMBER + 1)[1:] for item in standard])
+    elif formula != "any":
+        counts = np.stack([_fitting(formula, item) for item in standard])
+    return Templates(standard, counts, 1.0 - float(strength))
+
+
+def _standard(item: AtomicSystem, place: int, system: str) -> AtomicSystem:
+    name = f"`like`, structure {place}"
+    if item.is_periodic != (system == "crystal"):
+        raise InvalidInputError(f"{name} is a {'crystal' if item.is_periodic else 'molecule'}; `system` is {system!r}")
+    if len(item) > MAX_ATOMS:
+        raise InvalidInputError(f"{name} has {len(item)} atoms; at most {MAX_ATOMS} can be made")
+    (entry,) = standardise([item])
+    if isinstance(entry, BrokenEntry):
+        raise InvalidInputError(f"{name}: {entry.reason}")
+    if entry.is_periodic:
+        return entry
+    order = np.argsort(entry.numbers == 1, kind="stable")
+    return AtomicSystem(entry.numbers[order], entry.positions[order])
+
+
+def _fitting(formula: str, item: AtomicSystem) -> NDArray[np.int64]:
+    counts = composition(formula)
+    if counts.sum() != len(item):
+        raise InvalidInputError(
+            f"`formula` {formula} has {counts.sum()} atoms, a template {len(item)}: a variation has as many as it"
+        )
+    return counts
