@@ -18,7 +18,7 @@ from adit.eval.molecules import validity
 from adit.generate import Generator
 from adit.matching import StructureMatcher
 from adit.system import AtomicSystem
-from adit.templates import DEFAULT_STRENGTH, templates_from
+from adit.templates import DEFAULT_STRENGTH, molecule_order, templates_from
 
 TINY = Path(__file__).parent / "fixtures" / "tiny_dataset"
 WATER = AtomicSystem([1, 8, 1], [[0.76, 0.59, 0.0], [0.0, 0.0, 0.0], [-0.76, 0.59, 0.0]])
@@ -111,6 +111,28 @@ def test_what_templates_become() -> None:
     (reduced,) = templates_from("crystal", skewed, 0.5).systems
     assert StructureMatcher().fit(reduced, SALT)
     np.testing.assert_allclose(np.linalg.norm(reduced.cell, axis=1), 2.8 * 2**0.5, atol=1e-6)
+
+
+def test_molecules_stand_as_their_smiles_do() -> None:
+    for molecule in held_out(False, 40):
+        given = molecule_order(molecule)
+        assert given == list(range(len(molecule))), "as the data set has them"
+        mixed = np.random.default_rng(len(molecule)).permutation(len(molecule))
+        other = AtomicSystem(molecule.numbers[mixed], molecule.positions[mixed])
+        order = molecule_order(other)
+        assert sorted(order) == list(range(len(molecule)))
+        again = AtomicSystem(other.numbers[order], other.positions[order])
+        assert molecule_order(again) == list(range(len(molecule))), "which is such an order"
+        heavy = int((molecule.numbers != 1).sum())
+        assert (again.numbers[:heavy] != 1).all() and (again.numbers[heavy:] == 1).all()
+
+
+def test_the_order_of_a_file_does_not_matter(generator: Generator) -> None:
+    templates = held_out(False, 30)
+    rng = np.random.default_rng(0)
+    mixed = [AtomicSystem(t.numbers[o], t.positions[o]) for t in templates for o in [rng.permutation(len(t))]]
+    made = validity(generator.sample(30, like=mixed, strength=0.2))
+    assert np.mean([a == b for a, b in zip(made, validity(templates), strict=True)]) > 0.8
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from adit.batch import SystemBatch
+from adit.bonds import infer_bonds
 from adit.convert.base import BrokenEntry
 from adit.data.augment import moved, rotations_of
 from adit.data.standard import standardise
@@ -30,8 +31,8 @@ class Templates:
     """Sample number k is a variation of template number k modulo K.
 
     Attributes:
-        systems: the K templates, atoms in the order that the network knows: hydrogens of molecules last, crystals in
-            their Niggli cells.
+        systems: the K templates: molecules with their atoms in the order of `molecule_order`, crystals in their Niggli
+            cells.
         counts: (K, 100) atoms of each element, from hydrogen on, that the network is told; None if it is not.
         begin: the time that they are noised to; 0 leaves nothing of them.
     """
@@ -108,8 +109,59 @@ def _standard(item: AtomicSystem, place: int, system: str) -> AtomicSystem:
         raise InvalidInputError(f"{name}: {entry.reason}")
     if entry.is_periodic:
         return entry
-    order = np.argsort(entry.numbers == 1, kind="stable")
+    order = molecule_order(entry)
     return AtomicSystem(entry.numbers[order], entry.positions[order])
+
+
+def molecule_order(molecule: AtomicSystem) -> list[int]:
+    """The atoms in an order that the network knows: its molecules stand as SMILES do, which walk from bond to bond.
+
+    Heavy atoms as given if that is such a walk, depth first, else as RDKit writes them; then the hydrogens, those of
+    the first heavy atom first. Out of this order molecules do not even survive a little noise (docs/generate.md).
+    """
+    heavy = np.flatnonzero(molecule.numbers != 1).tolist()
+    bonded: list[list[int]] = [[] for _ in molecule.numbers]
+    for a, b in infer_bonds(molecule).bonds.tolist():
+        bonded[a].append(b)
+        bonded[b].append(a)
+    skeleton = {atom: [other for other in bonded[atom] if molecule.numbers[other] != 1] for atom in heavy}
+    if not _is_walk(heavy, skeleton):
+        heavy = _written(molecule, skeleton)
+    hydrogens = [other for atom in heavy for other in bonded[atom] if molecule.numbers[other] == 1]
+    order = dict.fromkeys(heavy + hydrogens)
+    return [*order, *(atom for atom in range(len(molecule)) if atom not in order)]
+
+
+def _is_walk(atoms: list[int], bonded: dict[int, list[int]]) -> bool:
+    """Whether a walk through all bonds, depth first, can meet the atoms in this order."""
+    seen: set[int] = set()
+    path: list[int] = []
+    for atom in atoms:
+        while path and atom not in bonded[path[-1]]:
+            if any(other not in seen for other in bonded[path.pop()]):
+                return False
+        seen.add(atom)
+        path.append(atom)
+    return True
+
+
+def _written(molecule: AtomicSystem, skeleton: dict[int, list[int]]) -> list[int]:
+    """The heavy atoms as RDKit's SMILES of them, all bonds single, has them."""
+    from rdkit import Chem
+
+    drawing, places = Chem.RWMol(), {}
+    for atom in skeleton:
+        drawn = Chem.Atom(int(molecule.numbers[atom]))
+        drawn.SetNoImplicit(True)
+        places[atom] = drawing.AddAtom(drawn)
+    for atom, others in skeleton.items():
+        for other in others:
+            if atom < other:
+                drawing.AddBond(places[atom], places[other], Chem.BondType.SINGLE)
+    drawing.UpdatePropertyCache(strict=False)
+    Chem.MolToSmiles(drawing)
+    atoms = list(skeleton)
+    return [atoms[place] for place in drawing.GetPropsAsDict(True, True)["_smilesAtomOutputOrder"]]
 
 
 def _fitting(formula: str, item: AtomicSystem) -> NDArray[np.int64]:
