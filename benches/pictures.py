@@ -2,8 +2,9 @@
 
 python benches/pictures.py --folder docs/images [--run runs/joint-tiny]
 
-Not picked by hand: the first twelve molecules and crystals of a seed, and the first twelve of each with a fault, with
-what `adit.eval` says of it. With `--run` also the curves of its stages, from their `log.csv`.
+Not picked by hand: the first twelve molecules and crystals of a seed, variations of the first molecule, and the first
+twelve of each kind with a fault, with what `adit.eval` says of it. With `--run` also the curves of its stages, from
+their `log.csv`.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ from adit.validity import compositional_faults
 COLUMNS, ROWS, BALL = 6, 2, 60
 MANY = 10_000
 """Samples among which faults are looked for, at most."""
+STRENGTHS = (0.3, 0.4, 0.45, 0.5, 0.5, 0.55, 0.55, 0.6, 0.6, 0.7, 0.8)
+"""Of the variations of the first molecule."""
 WINDOW = 25
 """Entries of a log of which a curve shows the mean."""
 
@@ -53,6 +56,12 @@ def main(words: list[str] | None = None) -> None:
         for number, systems in enumerate(generator.stream(MANY, kind, seed=options.seed)):
             if number == 0:
                 gallery(options.folder / f"{kind}s.png", systems[: COLUMNS * ROWS], [])
+                if kind == "molecule":
+                    near = [
+                        generator.sample(1, like=systems[0], strength=s, seed=k)[0] for k, s in enumerate(STRENGTHS)
+                    ]
+                    notes = ["the template", *(f"strength {strength}" for strength in STRENGTHS)]
+                    gallery(options.folder / "variations.png", [systems[0], *near], notes)
             wrong += [(system, reason) for system, reason in zip(systems, reasons(systems), strict=True) if reason]
             if len(wrong) >= COLUMNS * ROWS:
                 break

@@ -107,6 +107,7 @@ def test_what_templates_become() -> None:
     assert templates_from("molecule", WATER, 0.5, "any").choice(0) == (3, None)
     told = templates_from("molecule", WATER, 0.5, "H2S").choice(1)[1]
     assert told is not None and told[[0, 15]].tolist() == [2, 1]
+    assert templates_from("molecule", WATER.to_ase()).systems == templates_from("molecule", [WATER]).systems
     skewed = AtomicSystem(SALT.numbers, SALT.positions + 50, np.array([[1, 3, 0], [0, 1, 0], [0, 0, 1]]) @ SALT.cell)
     (reduced,) = templates_from("crystal", skewed, 0.5).systems
     assert StructureMatcher().fit(reduced, SALT)
@@ -151,6 +152,8 @@ def test_the_order_of_a_file_does_not_matter(generator: Generator) -> None:
         ("molecule", WATER, {"formula": "training"}, "`formula` 'training' and `like` contradict"),
         ("molecule", [ETHANOL, WATER], {"formula": "C2H6O"}, "has 9 atoms, a template 3"),
         ("molecule", WATER, {"formula": "Xx"}, "Xx"),
+        ("molecule", "mine.sdf", {}, r"got str. Files are read by adit\.read"),
+        ("molecule", None, {"strength": 0.5}, "`strength` says how far from the structures of `like`"),
     ],
 )
 def test_what_cannot_be_a_template_is_refused(

@@ -25,6 +25,7 @@ from adit.models.layers import set_impl
 from adit.models.vae import Decoded
 from adit.ops.dispatch import BFLOAT16_CAPABILITY, Impl, kernels
 from adit.ops.packing import Packing
+from adit.packing import SystemLike, Systems
 from adit.prior import choose_from
 from adit.system import AtomicSystem
 from adit.templates import Templates, templates_from
@@ -184,7 +185,7 @@ class Generator:
         guide: float | None = None,
         atoms: int | tuple[int, int] | None = None,
         formula: str | None = None,
-        like: AtomicSystem | Sequence[AtomicSystem] | None = None,
+        like: SystemLike | Systems | None = None,
         strength: float | None = None,
         batch_size: int | None = None,
         progress: Callable[[int], None] | None = None,
@@ -205,7 +206,9 @@ class Generator:
                 nearly always keeps to, once trained); "training" for the formulas of the training set, each as often
                 as there; "new", of crystals, for these with one element exchanged (`adit.prior.Substituted`); "any"
                 leaves the elements to the network. Default as the weights say, with `like` that of the template.
-            like: structures that the samples are variations of, one after the other and then again from the first.
+            like: structures that the samples are variations of, one after the other and then again from the first:
+                `AtomicSystem`, ASE, pymatgen or RDKit objects. Their atoms come back in another order where theirs is
+                not one the network knows (`adit.templates.molecule_order`).
             strength: how far from them, in (0, 1]: the share of noise in what is made clean again. Up to 0.3 they
                 come back as they were; 1 keeps only the number of atoms and the composition. Default
                 `adit.templates.DEFAULT_STRENGTH`.
@@ -234,6 +237,8 @@ class Generator:
             raise InvalidInputError(f"the weights {self.weights.name!r} have no guide; leave `guide` out, or at 1")
         grid, templates = time_grid(settings.steps), None
         if like is None:
+            if strength is not None:
+                raise InvalidInputError("`strength` says how far from the structures of `like`; give it, too")
             choices = choose_from(self.weights, system, settings.formula, atoms)
         else:
             templates = templates_from(system, like, strength, formula, atoms)

@@ -16,6 +16,7 @@ from adit.data.augment import moved, rotations_of
 from adit.data.standard import standardise
 from adit.elements import composition
 from adit.errors import InvalidInputError
+from adit.packing import SystemLike, Systems, as_many, as_system
 from adit.prior import MAX_ATOMS
 from adit.system import MAX_NUMBER, AtomicSystem
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DEFAULT_STRENGTH = 0.55
-"""Half of a molecule's surroundings of atoms are others then (docs/generate.md)."""
+"""Three of four molecules come back as others then, half like the template on average (docs/generate.md)."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Templates:
 
 def templates_from(
     system: str,
-    like: AtomicSystem | Sequence[AtomicSystem],
+    like: SystemLike | Systems,
     strength: float | None = None,
     formula: str | None = None,
     atoms: object = None,
@@ -74,7 +75,7 @@ def templates_from(
         InvalidInputError: a template is of the other kind, empty, too large, or has a cell that cannot be reduced; an
             option is out of range or contradicts `like`. Names the template, counted from 0.
     """
-    given = [like] if isinstance(like, AtomicSystem) else list(like)
+    given = [as_system(item) for item in as_many(like)[0]]
     if not given:
         raise InvalidInputError("`like` holds no structure; give at least one")
     strength = DEFAULT_STRENGTH if strength is None else strength

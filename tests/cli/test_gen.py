@@ -120,8 +120,11 @@ def test_variations(gen: Call, tmp_path: Path) -> None:
     assert [len(one) for one in made] == [9, 3, 9, 3, 9] and [one.info["like"] for one in made] == [0, 1, 0, 1, 0]
     code, _, err = gen(*options, "--resume", "--strength", 0.3)
     assert code == 2 and "--strength was not given and is now 0.3" in err
+    write("mine.sdf", [WATER, ETHANOL])
+    code, _, err = gen(*options, "--resume")
+    assert code == 2 and "templates sha256 was" in err and "the samples would not fit together" in err
     assert gen(*options, "--overwrite", "--strength", 0.3, "--formula", "any")[0] == 0
-    assert [len(one) for one in read("near.extxyz")] == [9, 3, 9, 3, 9]
+    assert [len(one) for one in read("near.extxyz")] == [3, 9, 3, 9, 3]
     write("salt.cif", [SALT])
     assert gen("--system", "crystal", "--like", "salt.cif", "--formula", "KBr", "--n", 3, "--out", "k.extxyz")[0] == 0
     assert {one.formula for one in read("k.extxyz")} == {"BrK"}

@@ -147,8 +147,9 @@ def generate(
             if path.is_dir() or path.resolve() in [target.path.resolve() for target in places]:
                 raise InvalidInputError(f"{name} {path}: is a folder or an output. Choose another name")
     folder, sha256 = find_weights(options)
-    templates = read_templates(options)
-    state = prepare(options, sha256, places, resume=resume, overwrite=overwrite)
+    templates, templates_sha256 = read_templates(options)
+    sums = {"weights sha256": sha256, "templates sha256": templates_sha256}
+    state = prepare(options, sums, places, resume=resume, overwrite=overwrite)
     console = open_console(progress, quiet)
     try:
         if not (state.finished and all(target.exists() for target in places)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import json
 import math
 import os
@@ -142,15 +143,15 @@ def _pair(atoms: int | tuple[int, int]) -> tuple[int, int]:
     return atoms if isinstance(atoms, tuple) else (atoms, atoms)
 
 
-def read_templates(options: Options) -> list[AtomicSystem] | None:
-    """The structures of --like, checked with the options that go with them.
+def read_templates(options: Options) -> tuple[list[AtomicSystem] | None, str | None]:
+    """The structures of --like, checked with the options that go with them, and the sha256 of their atoms.
 
     Raises:
         InvalidInputError: they cannot be what samples are variations of, or contradict an option.
         UnreadableFileError: the file cannot be read.
     """
     if options.like is None:
-        return None
+        return None, None
     from adit.convert import read
     from adit.templates import templates_from
 
@@ -159,7 +160,11 @@ def read_templates(options: Options) -> list[AtomicSystem] | None:
         templates_from(options.system, systems, options.strength, options.formula, options.atoms)
     except InvalidInputError as error:
         raise InvalidInputError(f"--like {options.like}: {error}") from error
-    return systems
+    content = hashlib.sha256()
+    for system in systems:
+        for part in (system.numbers, system.positions, system.cell):
+            content.update(repr(None if part is None else part.tolist()).encode())
+    return systems, content.hexdigest()
 
 
 def parse_atoms(text: str | None) -> int | tuple[int, int] | None:

@@ -199,8 +199,10 @@ class Outputs:
             self.close()
 
 
-def prepare(options: Options, sha256: str, targets: Sequence[Target], *, resume: bool, overwrite: bool) -> Run:
-    """The run to start or to go on with; nothing on disk is touched.
+def prepare(
+    options: Options, sums: dict[str, str | None], targets: Sequence[Target], *, resume: bool, overwrite: bool
+) -> Run:
+    """The run to start or to go on with; nothing on disk is touched. `sums` tell what the options name by its content.
 
     Raises:
         InvalidInputError: an output exists and neither `resume` nor `overwrite` is set, or the run to
@@ -208,7 +210,7 @@ def prepare(options: Options, sha256: str, targets: Sequence[Target], *, resume:
     """
     if resume and overwrite:
         raise InvalidInputError("--resume and --overwrite contradict each other; choose one")
-    run = Run(targets[0].record, {**options.to_dict(), "weights sha256": sha256})
+    run = Run(targets[0].record, {**options.to_dict(), **sums})
     standing = [target for target in targets if target.exists()]
     if resume and (standing or run.path.exists()):
         run.load()
