@@ -41,17 +41,19 @@ flow
 data
 models
 eval
-train.checkpoint train.optim train.latents train.graphs train.meter train.loop train.vae train.dit train.reconstruct
+train.checkpoint train.optim train.latents train.graphs train.meter train.loop train.vae train.dit
 weights
+train.reconstruct
 prior
+templates
 generate
 train.validate
 train.stages
 adit
 cli
 """
-"""From the ground up: a line imports from the lines above it alone. `train` has two storeys: weights are read by
-its checkpoint code, and its validation generates."""
+"""From the ground up: a line imports from the lines above it alone. `train` has three storeys: weights are read by
+its checkpoint code, they hold an autoencoder as its runs do, and its validation generates."""
 
 UPWARD = {
     ("adit.system", "convert"): "`to_ase` and its like import the converter when they are called",
