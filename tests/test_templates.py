@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,6 +114,23 @@ def test_what_templates_become() -> None:
     (reduced,) = templates_from("crystal", skewed, 0.5).systems
     assert StructureMatcher().fit(reduced, SALT)
     np.testing.assert_allclose(np.linalg.norm(reduced.cell, axis=1), 2.8 * 2**0.5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        ([16, 1, 1], "structure 1 (H2S) has S, which none has"),
+        ([6] * 10 + [1] * 8, "has 10 atoms besides hydrogen; what"),
+    ],
+)
+def test_what_the_network_does_not_know_is_warned_of(generator: Generator, numbers: list[int], words: str) -> None:
+    strange = AtomicSystem(numbers, 1.3 * np.arange(3 * len(numbers)).reshape(-1, 3) % 7)
+    with pytest.warns(UserWarning, match=re.escape(words)):
+        generator.stream(1, like=[WATER, strange])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        generator.stream(1, like=[WATER, ETHANOL])
+        generator.stream(1, "crystal", like=SALT)
 
 
 def test_molecules_stand_as_their_smiles_do() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, nullcontext
@@ -28,7 +29,7 @@ from adit.ops.packing import Packing
 from adit.packing import SystemLike, Systems
 from adit.prior import choose_from
 from adit.system import AtomicSystem
-from adit.templates import Templates, templates_from
+from adit.templates import Templates, templates_from, unfamiliar
 from adit.weights.store import Pretrained, SamplingDefaults, load_pretrained
 
 if TYPE_CHECKING:
@@ -208,7 +209,8 @@ class Generator:
                 leaves the elements to the network. Default as the weights say, with `like` that of the template.
             like: structures that the samples are variations of, one after the other and then again from the first:
                 `AtomicSystem`, ASE, pymatgen or RDKit objects. Their atoms come back in another order where theirs is
-                not one the network knows (`adit.templates.molecule_order`).
+                not one the network knows (`adit.templates.molecule_order`). One that is larger than all of the training
+                set, or has other elements, is warned of.
             strength: how far from them, in (0, 1]: the share of noise in what is made clean again. Up to 0.3 they
                 come back as they were; 1 keeps only the number of atoms and the composition. Default
                 `adit.templates.DEFAULT_STRENGTH`.
@@ -246,6 +248,8 @@ class Generator:
                 if formula not in (None, "any"):
                     choose_from(self.weights, system, formula)  # says why
                 templates = replace(templates, counts=None)
+            elif (formulas := self.weights.formulas[system]) and (strange := unfamiliar(templates, formulas)):
+                warnings.warn(f"`like`, {strange}; expect few good variations of it", stacklevel=2)
             grid = [templates.begin, *(time for time in grid if time > templates.begin)]
         with torch.inference_mode():
             times, labels = grid[:-1], guidance_labels(_LABELS[system], NULL, settings.cfg)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from adit.bonds import infer_bonds
 from adit.convert.base import BrokenEntry
 from adit.data.augment import moved, rotations_of
 from adit.data.standard import standardise
-from adit.elements import composition
+from adit.elements import SYMBOLS, composition
 from adit.errors import InvalidInputError
 from adit.packing import SystemLike, Systems, as_many, as_system
 from adit.prior import MAX_ATOMS
@@ -97,6 +97,20 @@ def templates_from(
     elif formula != "any":
         counts = np.stack([_fitting(formula, item) for item in standard])
     return Templates(standard, counts, 1.0 - float(strength))
+
+
+def unfamiliar(templates: Templates, formulas: Iterable[str]) -> str:
+    """What the first such template has that no structure of the training set, by its formulas, has; "" if none."""
+    known = np.stack([composition(name) for name in formulas])
+    elements: NDArray[np.bool_] = known.sum(0) > 0
+    most = int(known[:, 1:].sum(1).max())
+    for place, system in enumerate(templates.systems):
+        name = f"structure {place} ({system.formula})"
+        if strange := [SYMBOLS[number] for number in np.unique(system.numbers) if not elements[number - 1]]:
+            return f"{name} has {', '.join(strange)}, which none has that the weights were trained on"
+        if (heavy := int((system.numbers != 1).sum())) > most:
+            return f"{name} has {heavy} atoms besides hydrogen; what the weights were trained on has at most {most}"
+    return ""
 
 
 def _standard(item: AtomicSystem, place: int, system: str) -> AtomicSystem:

@@ -125,6 +125,10 @@ def test_variations(gen: Call, tmp_path: Path) -> None:
     assert code == 2 and "templates sha256 was" in err and "the samples would not fit together" in err
     assert gen(*options, "--overwrite", "--strength", 0.3, "--formula", "any")[0] == 0
     assert [len(one) for one in read("near.extxyz")] == [3, 9, 3, 9, 3]
+    write("big.sdf", [AtomicSystem([6] * 4, 1.4 * np.eye(4)[:, :3])])
+    code, _, err = gen("--like", "big.sdf", "--n", 1, "--out", "b.extxyz")
+    assert code == 0 and err.count("\n") == 1
+    assert err.startswith("warning: `like`, structure 0 (C4) has 4 atoms besides hydrogen")
     write("salt.cif", [SALT])
     assert gen("--system", "crystal", "--like", "salt.cif", "--formula", "KBr", "--n", 3, "--out", "k.extxyz")[0] == 0
     assert {one.formula for one in read("k.extxyz")} == {"BrK"}
@@ -367,6 +371,7 @@ def test_the_guide(gen: Call, tmp_path: Path, line: str) -> None:
     assert (code, err) == (0, "")
 
 
+@pytest.mark.filterwarnings("ignore:`like`")  # of nonsense
 def test_the_guide_in_python(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)

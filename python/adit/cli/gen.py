@@ -7,6 +7,7 @@ import platform
 import shlex
 import sys
 import time
+import warnings
 from collections.abc import Generator as Blocks
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -233,22 +234,26 @@ def _blocks(
             if wanted is None:  # which of them are kept is known at the end of the block
                 advance(kept + fresh, drawn + fresh)
 
-        stream = generator.stream(
-            options.n if wanted is None else None,
-            options.system,
-            start=len(state.written) * block,
-            seed=options.seed,
-            steps=options.steps,
-            solver=options.solver,
-            cfg=options.cfg,
-            guide=options.guide,
-            atoms=options.atoms,
-            formula=options.formula,
-            like=templates,
-            strength=options.strength,
-            batch_size=block,
-            progress=made,
-        )
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            stream = generator.stream(
+                options.n if wanted is None else None,
+                options.system,
+                start=len(state.written) * block,
+                seed=options.seed,
+                steps=options.steps,
+                solver=options.solver,
+                cfg=options.cfg,
+                guide=options.guide,
+                atoms=options.atoms,
+                formula=options.formula,
+                like=templates,
+                strength=options.strength,
+                batch_size=block,
+                progress=made,
+            )
+        for warning in caught:
+            print(f"warning: {warning.message}", file=sys.stderr)
         while kept < options.n:
             if wanted is not None and drawn >= GIVE_UP_AFTER and kept < GIVE_UP_BELOW * drawn:
                 remedy = "Try other --weights, more --steps or another --solver, or leave out --valid-only"
