@@ -32,10 +32,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int)
     options = parser.parse_args(words)
     generator = Generator.from_pretrained(options.weights, device=options.device, threads=options.threads)
-    held_out = load(options.data).split("val")
-    held_out = held_out.subset(np.flatnonzero(held_out.periodic))
-    chosen = np.random.default_rng(options.seed).permutation(len(held_out))[: options.n]
-    crystals = [held_out[int(k)] for k in chosen]
+    crystals = drawn(options.data, "val", True, options.n, np.random.default_rng(options.seed))
     most = max(options.tries)
     for told in (True, False):
         rms, same = np.full((len(crystals), most), np.inf), np.zeros(len(crystals))
@@ -51,6 +48,13 @@ def main(words: list[str] | None = None) -> None:
             found = np.isfinite(best)
             mean = best[found].mean() if found.any() else float("nan")
             print(f"  best of {tries}: match rate {found.mean():.1%}, rms distance {mean:.3f}")
+
+
+def drawn(name: str, split: str, periodic: bool, n: int, rng: np.random.Generator) -> list[AtomicSystem]:
+    """`n` crystals, or molecules, of a prepared data set."""
+    data = load(name).split(split)
+    data = data.subset(np.flatnonzero(np.asarray(data.periodic) == periodic))
+    return [data[int(k)] for k in rng.permutation(len(data))[:n]]
 
 
 def distances(crystal: AtomicSystem, made: list[AtomicSystem]) -> list[float]:

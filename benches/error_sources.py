@@ -26,8 +26,6 @@ from adit.train.stages import load_all
 from adit.train.validate import size_groups
 from sampling_curve import save
 
-ROOT = Path(__file__).parents[1]
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -49,7 +49,6 @@ from quality.choices import CHOICES, Choice
 from quality.keep import kept_samples, save_json
 from quality.pool import Pool, PoolLoss, PoolTrainer, average_of, encoded, statistics
 
-ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
 SAMPLING = {"molecule": SamplingDefaults(steps=50, solver="ancestral", cfg=1.0),
             "crystal": SamplingDefaults(steps=25, solver="dpm++", cfg=1.0)}  # fmt: skip

@@ -39,7 +39,6 @@ from baselines.common import parameter_count
 from baselines.timing import Bench, counting
 from quality.keep import ANCESTRAL, Judged, clock_of, generated, has_bf16, save_json, verdict
 
-ROOT = Path(__file__).parents[1]
 SIZES = {
     "0.5M": (96, 3, 3), "1.5M": (128, 4, 5), "5M": (192, 6, 8), "12M": (288, 9, 8),
     "30M": (384, 6, 12), "130M": (768, 12, 12), "450M": (1024, 16, 24),

@@ -5,8 +5,8 @@
 Held-out molecules of QM9 (test) and crystals of MP-20 (val), one variation of each at every strength, by the default
 settings of the weights. Same: of molecules the SMILES without stereochemistry (`adit` protocol), of crystals a match by
 StructureMatcher (stol 0.5, ltol 0.3, angle_tol 10). Similarity: Tanimoto, Morgan fingerprints of radius 2, mean; of
-pairs of the held-out molecules themselves in the last line. "Shuffled" has the heavy atoms of each molecule in another
-order than the data set's, which the network has seen.
+pairs of the held-out molecules themselves in the last line. "Shuffled" has the atoms of each molecule in random order,
+not in the data set's, which the network has seen.
 """
 
 from __future__ import annotations
@@ -20,13 +20,12 @@ from rdkit import Chem, DataStructs
 from rdkit.Chem import rdFingerprintGenerator
 
 from adit import validity
-from adit.data.prepare import load
 from adit.eval.molecules import judge
 from adit.eval.stability import edm_stability
 from adit.generate import Generator
 from adit.system import AtomicSystem
 from baselines import report
-from csp import distances
+from csp import distances, drawn
 
 STRENGTHS = (0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8, 1.0)
 FILE = Path(__file__).parent / "results" / "variations.csv"
@@ -66,13 +65,6 @@ def main(words: list[str] | None = None) -> None:
         writer.writerows(rows)
     if options.docs:
         report.fill(options.docs, "variations", table(rows))
-
-
-def drawn(name: str, split: str, periodic: bool, n: int, rng: np.random.Generator) -> list[AtomicSystem]:
-    """`n` structures of one kind."""
-    data = load(name).split(split)
-    data = data.subset(np.flatnonzero(np.asarray(data.periodic) == periodic))
-    return [data[int(k)] for k in rng.permutation(len(data))[:n]]
 
 
 def shuffled(molecule: AtomicSystem, rng: np.random.Generator) -> AtomicSystem:

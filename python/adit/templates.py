@@ -16,9 +16,9 @@ from adit.data.augment import moved, rotations_of
 from adit.data.standard import standardise
 from adit.elements import SYMBOLS, composition
 from adit.errors import InvalidInputError
-from adit.packing import SystemLike, Systems, as_many, as_system
+from adit.packing import SystemLike, Systems, as_many, as_system, element_counts, pack
 from adit.prior import MAX_ATOMS
-from adit.system import MAX_NUMBER, AtomicSystem
+from adit.system import AtomicSystem
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -90,10 +90,10 @@ def templates_from(
             f"`formula` {formula!r} and `like` contradict each other; leave it out for that of the template, or give "
             "one of as many atoms, or 'any'"
         )
-    standard = [_standard(item, place, system) for place, item in enumerate(given)]
+    standard = _standard(given, system)
     counts = None
     if formula is None:
-        counts = np.stack([np.bincount(item.numbers, minlength=MAX_NUMBER + 1)[1:] for item in standard])
+        counts = element_counts(pack(standard))[:, 1:]
     elif formula != "any":
         counts = np.stack([_fitting(formula, item) for item in standard])
     return Templates(standard, counts, 1.0 - float(strength))
@@ -113,19 +113,22 @@ def unfamiliar(templates: Templates, formulas: Iterable[str]) -> str:
     return ""
 
 
-def _standard(item: AtomicSystem, place: int, system: str) -> AtomicSystem:
-    name = f"`like`, structure {place}"
-    if item.is_periodic != (system == "crystal"):
-        raise InvalidInputError(f"{name} is a {'crystal' if item.is_periodic else 'molecule'}; `system` is {system!r}")
-    if len(item) > MAX_ATOMS:
-        raise InvalidInputError(f"{name} has {len(item)} atoms; at most {MAX_ATOMS} can be made")
-    (entry,) = standardise([item])
-    if isinstance(entry, BrokenEntry):
-        raise InvalidInputError(f"{name}: {entry.reason}")
-    if entry.is_periodic:
-        return entry
-    order = molecule_order(entry)
-    return AtomicSystem(entry.numbers[order], entry.positions[order])
+def _standard(given: list[AtomicSystem], system: str) -> list[AtomicSystem]:
+    """As `Templates.systems` are."""
+    for place, item in enumerate(given):
+        name = f"`like`, structure {place}"
+        if item.is_periodic != (system == "crystal"):
+            kind = "crystal" if item.is_periodic else "molecule"
+            raise InvalidInputError(f"{name} is a {kind}; `system` is {system!r}")
+        if len(item) > MAX_ATOMS:
+            raise InvalidInputError(f"{name} has {len(item)} atoms; at most {MAX_ATOMS} can be made")
+    made = []
+    for place, entry in enumerate(standardise(list(given))):
+        if isinstance(entry, BrokenEntry):
+            raise InvalidInputError(f"`like`, structure {place}: {entry.reason}")
+        order = slice(None) if entry.is_periodic else molecule_order(entry)
+        made.append(AtomicSystem(entry.numbers[order], entry.positions[order], entry.cell))
+    return made
 
 
 def molecule_order(molecule: AtomicSystem) -> list[int]:

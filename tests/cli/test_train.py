@@ -86,6 +86,7 @@ def test_export_with_a_guide(finished: Path, tmp_path: Path) -> None:
 
 
 def test_a_decoder_trained_on_fits_the_finished_model(finished: Path, tmp_path: Path) -> None:
+    from adit.train.reconstruct import load_vae
     from adit.weights import load_pretrained
 
     run = shutil.copytree(finished, tmp_path / "run")
@@ -101,6 +102,11 @@ def test_a_decoder_trained_on_fits_the_finished_model(finished: Path, tmp_path: 
     for name, tensor in before.state_dict().items():
         same = torch.equal(tensor, after.state_dict()[name])
         assert same == (not name.startswith("decoder.")), name
+    here, stage = torch.device("cpu"), run / "decoder"
+    found = [load_vae(place, here).state_dict() for place in (run, stage, max(stage.glob("step-*")), run / "weights")]
+    for name, tensor in found[0].items():
+        assert torch.equal(tensor, found[1][name]) and torch.equal(tensor, found[2][name]), name
+        torch.testing.assert_close(found[3][name], tensor, rtol=2e-3, atol=1e-5)  # in half precision
     figures = {row["name"] for row in csv.DictReader((run / "decoder" / "log.csv").open())}
     assert "molecule/position" in figures
 

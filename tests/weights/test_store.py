@@ -136,7 +136,9 @@ def test_a_config_that_does_not_fit_is_refused(folder: Path, entries: dict[str, 
         load_pretrained(folder)
 
 
-@pytest.mark.parametrize("name", ["name", "sha256", "vae", "dit", "guide", "sampling", "formulas", "about"])
+@pytest.mark.parametrize(
+    "name", ["name", "sha256", "vae", "dit", "guide", "sampling", "atom_counts", "formulas", "about"]
+)
 def test_a_config_that_lacks_something_names_it(folder: Path, name: str) -> None:
     config = json.loads((folder / "config.json").read_text())
     del config[name]

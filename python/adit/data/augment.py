@@ -40,9 +40,8 @@ def augment(batch: SystemBatch, generator: torch.Generator | None = None) -> Sys
 
 def moved(batch: SystemBatch, rotations: Tensor, shifts: Tensor) -> SystemBatch:
     """Molecules turned by rotations (B, 3, 3), crystals shifted by fractional coordinates (B, 1, 3)."""
-    with torch.autocast(
-        batch.cartesian.device.type, enabled=False
-    ):  # in bfloat16 the product would be off by 0.01 Angstrom
+    device = batch.cartesian.device
+    with torch.autocast(device.type, enabled=False):  # in bfloat16 the product would be off by 0.01 Angstrom
         cartesian = batch.cartesian @ rotations
     shifted = torch.where(batch.periodic[:, None, None], wrap(batch.fractional + shifts), 0.0)
     return replace(batch, cartesian=cartesian, fractional=shifted)
