@@ -127,6 +127,19 @@ class Recipe:
     dit_train: TrainConfig
 
 
+@dataclass(kw_only=True, slots=True, frozen=True)
+class PredictorRecipe:
+    """A predictor of properties and its training; see `adit.train.property`.
+
+    `told`: share of systems whose composition it is told. `latent_copies`: as in `FlowConfig`.
+    """
+
+    network: DiTConfig
+    told: float = 0.9
+    latent_copies: int = 2
+    train: TrainConfig
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """A configuration as JSON-ready nested dictionaries."""
     return asdict(config)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -16,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adit.errors import BackendUnavailableError, InvalidInputError
+from adit.errors import BackendUnavailableError, CheckpointError, InvalidInputError
 from adit.flow.guidance import Network, guidance_labels, guided
 from adit.flow.path import interpolate
-from adit.flow.solver import SOLVERS, integrate, time_grid
+from adit.flow.solver import SOLVERS, Predict, integrate, time_grid
 from adit.models.denoiser import Denoiser, Schedule
 from adit.models.dit import CRYSTAL, MOLECULE, NULL
 from adit.models.layers import set_impl
@@ -27,9 +28,11 @@ from adit.models.vae import Decoded
 from adit.ops.dispatch import BFLOAT16_CAPABILITY, Impl, kernels
 from adit.ops.packing import Packing
 from adit.packing import SystemLike, Systems
-from adit.prior import choose_from
+from adit.prior import Choices, choose_from
+from adit.steering import DEFAULT_SCALE, Bounds, Preferred, Steering, out_of_range, steering_for
 from adit.system import AtomicSystem
 from adit.templates import Templates, templates_from, unfamiliar
+from adit.weights.predictors import Predictor, latent_space, load_predictor
 from adit.weights.store import Pretrained, SamplingDefaults, load_pretrained
 
 if TYPE_CHECKING:
@@ -70,8 +73,9 @@ class _Run:
     """What is the same for all samples of a call of `Generator.stream`.
 
     Attributes:
-        choose: the number of atoms of a sample and the composition that it is told, by its number and stream.
+        choose: the number of atoms of samples and the composition that each is told, by their numbers and streams.
         templates: what the samples are variations of, or None.
+        steering: which properties they shall have, or None.
         grid: the times of the solver.
         schedules: of the network, then its guide.
     """
@@ -79,17 +83,17 @@ class _Run:
     system: str
     seed: int
     settings: SamplingDefaults
-    choose: Callable[[int, np.random.Generator], tuple[int, NDArray[np.int64] | None]]
+    choose: Callable[[Sequence[int], Sequence[np.random.Generator]], list[tuple[int, NDArray[np.int64] | None]]]
     templates: Templates | None
+    steering: Steering | None
     grid: list[float]
     schedules: list[Schedule]
 
     def groups(self, indices: range) -> list[_Group]:
         """The samples by size."""
         of_size: dict[int, _Group] = {}
-        for index in indices:
-            stream = np.random.default_rng([self.seed, SYSTEMS.index(self.system), index])
-            size, counts = self.choose(index, stream)
+        streams = [np.random.default_rng([self.seed, SYSTEMS.index(self.system), index]) for index in indices]
+        for index, stream, (size, counts) in zip(indices, streams, self.choose(indices, streams), strict=True):
             group = of_size.setdefault(size, _Group(size, [], [], []))
             group.indices.append(index)
             group.counts.append(counts)
@@ -115,8 +119,9 @@ class Generator:
     """
 
     def __init__(
-        self, weights: Pretrained, device: str = "auto", threads: int | None = None, impl: Impl = "auto"
-    ) -> None:
+        self, weights: Pretrained, device: str = "auto", threads: int | None = None, impl: Impl = "auto",
+        predictors: Sequence[Predictor] = (),
+    ) -> None:  # fmt: skip
         """See `from_pretrained`."""
         if threads is not None:
             if threads < 1:
@@ -131,6 +136,7 @@ class Generator:
         if self.guide is not None:
             self.guide.dit.impl = impl
         set_impl(self.model.decoder, impl)
+        self.predictors = self._fitting([*predictors, *weights.predictors])
         self._packs  # noqa: B018  an `impl` that cannot run is refused here
 
     @classmethod
@@ -141,6 +147,7 @@ class Generator:
         device: str = "auto",
         threads: int | None = None,
         impl: Impl = "auto",
+        predictors: Sequence[str | os.PathLike[str]] = (),
     ) -> Generator:
         """Weights by name (built in) or folder.
 
@@ -150,12 +157,30 @@ class Generator:
             threads: of the CPU.
             impl: of the network's blocks: "triton" for the kernels of `adit-kernels`, "rust" for those of a CPU,
                 "reference" for plain torch, "auto" for the kernels where they can run.
+            predictors: folders of predictors of properties that `adit-train property` wrote, besides those that come
+                with the weights.
 
         Raises:
-            CheckpointError: unknown, missing or damaged weights.
+            CheckpointError: unknown, missing or damaged weights or predictors, or these are for other weights.
             BackendUnavailableError: the device is not there, or `impl` cannot run on it.
         """
-        return cls(load_pretrained(weights), device, threads, impl)
+        return cls(load_pretrained(weights), device, threads, impl, [load_predictor(folder) for folder in predictors])
+
+    def _fitting(self, predictors: Sequence[Predictor]) -> list[Predictor]:
+        """The predictors, on the device.
+
+        Raises:
+            CheckpointError: one is for another latent space.
+        """
+        space = latent_space(self.model) if predictors else ""
+        for predictor in predictors:
+            if predictor.latents != space:
+                raise CheckpointError(
+                    f"the predictor of {', '.join(predictor.network.names)} is for the latents of other weights than "
+                    f"{self.weights.name!r}; `adit-train property --weights` makes one for these"
+                )
+            predictor.network.to(self.device)
+        return list(predictors)
 
     @property
     def defaults(self) -> Mapping[str, SamplingDefaults]:
@@ -188,6 +213,8 @@ class Generator:
         formula: str | None = None,
         like: SystemLike | Systems | None = None,
         strength: float | None = None,
+        properties: Mapping[str, Bounds] | None = None,
+        property_scale: float = DEFAULT_SCALE,
         batch_size: int | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Iterator[list[AtomicSystem]]:
@@ -214,6 +241,11 @@ class Generator:
             strength: how far from them, in (0, 1]: the share of noise in what is made clean again. Up to 0.3 they
                 come back as they were; 1 keeps only the number of atoms and the composition. Default
                 `adit.templates.DEFAULT_STRENGTH`.
+            properties: what samples shall have, such as {"gap": 0.25} or {"gap": (0.3, math.inf), "mu": (0, 1)}, of
+                properties that a predictor knows (`predictors`), in its units. Compositions that are drawn are then
+                those likely to have it. What the predictor makes of a sample stands in its `info`, as "predicted_gap".
+                What is beyond all of the predictor's training set is warned of.
+            property_scale: how strongly samples are pulled there; 1 is Bayes' rule, more is nearer and less probable.
             batch_size: systems in a block.
             progress: called with the number of systems that were made since its last call.
 
@@ -237,11 +269,18 @@ class Generator:
             )
         if settings.guide != 1 and self.guide is None:
             raise InvalidInputError(f"the weights {self.weights.name!r} have no guide; leave `guide` out, or at 1")
-        grid, templates = time_grid(settings.steps), None
+        grid, templates, steering = time_grid(settings.steps), None, None
+        if properties:
+            dtype, label = self.denoiser.dtype, _LABELS[system]
+            steering = steering_for(self.predictors, properties, system, label, property_scale, dtype)
+            if strange := out_of_range(steering):
+                warnings.warn(f"`properties`: {strange}; expect few good samples", stacklevel=2)
         if like is None:
             if strength is not None:
                 raise InvalidInputError("`strength` says how far from the structures of `like`; give it, too")
-            choices = choose_from(self.weights, system, settings.formula, atoms)
+            choices: Choices | Preferred = choose_from(self.weights, system, settings.formula, atoms)
+            if steering is not None and isinstance(choices, Choices):
+                choices = steering.prefer(choices)
         else:
             templates = templates_from(system, like, strength, formula, atoms)
             if system not in self.weights.formulas:
@@ -251,16 +290,18 @@ class Generator:
             elif (formulas := self.weights.formulas[system]) and (strange := unfamiliar(templates, formulas)):
                 warnings.warn(f"`like`, {strange}; expect few good variations of it", stacklevel=2)
             grid = [templates.begin, *(time for time in grid if time > templates.begin)]
-        with torch.inference_mode():
+        with torch.no_grad():
             times, labels = grid[:-1], guidance_labels(_LABELS[system], NULL, settings.cfg)
             schedules = [self.denoiser.schedule(times, labels)]
             if settings.guide != 1 and self.guide is not None:
                 schedules.append(self.guide.schedule(times, labels[:1]))
 
-        def choose(index: int, stream: np.random.Generator) -> tuple[int, NDArray[np.int64] | None]:
-            return choices.draw(stream) if templates is None else templates.choice(index)
+        def choose(
+            indices: Sequence[int], streams: Sequence[np.random.Generator]
+        ) -> list[tuple[int, NDArray[np.int64] | None]]:
+            return choices.draw_all(streams) if templates is None else [templates.choice(index) for index in indices]
 
-        run = _Run(system, seed, settings, choose, templates, grid, schedules)
+        run = _Run(system, seed, settings, choose, templates, steering, grid, schedules)
         blocks = self._blocks(run, n, start, block, progress)
         return blocks if self.device.type == "cpu" else one_ahead(blocks)
 
@@ -277,7 +318,8 @@ class Generator:
         for made in self._in_threads(run, self._batches(run.groups(indices))):
             for group, systems in made:
                 for index, system in zip(group.indices, systems, strict=True):
-                    out[index] = replace(system, info={"index": index, "seed": run.seed} | run.origin(index))
+                    about = {"index": index, "seed": run.seed} | run.origin(index)
+                    out[index] = replace(system, info=about | dict(system.info))
             if progress is not None:
                 progress(sum(len(systems) for _, systems in made))
         return [out[index] for index in indices]
@@ -302,7 +344,7 @@ class Generator:
             pool.shutdown(cancel_futures=True)
             torch.set_num_threads(threads)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _together(self, run: _Run, groups: list[_Group]) -> list[tuple[_Group, list[AtomicSystem]]]:
         """All groups in one packed batch."""
         with _current(self.device):
@@ -311,8 +353,15 @@ class Generator:
             graph = self.device.type == "cuda" and self._packs
             networks = [schedule.packed(packing, counts, graph) for schedule in run.schedules]
             kept = None if run.templates is None else self._encode(run.templates, groups)
-            latents = self._integrate(run, networks, self._noise(run, groups), kept)[0]
-            return self._decode(run, latents, groups, packing, counts)
+            steering, toward = run.steering, None
+            if steering is not None:
+                toward = partial(steering.gradient, packing=packing, counts_BE=counts)
+            latents = self._integrate(run, networks, self._noise(run, groups), kept, toward)
+            made = self._decode(run, latents[0], groups, packing, counts)
+            if steering is not None:
+                found = iter(steering.predicted(latents[0], packing, counts))
+                made = [(group, [replace(system, info=next(found)) for system in systems]) for group, systems in made]
+            return made
 
     def _encode(self, templates: Templates, groups: list[_Group]) -> Tensor:
         """(1, T, latent dimensions)"""
@@ -333,11 +382,14 @@ class Generator:
             noise = np.concatenate(list(pool.map(drawn, groups)), axis=1)
         return torch.from_numpy(noise).to(self.device)[:, None]
 
-    def _integrate(self, run: _Run, networks: list[Network], noise: Tensor, kept: Tensor | None) -> Tensor:
-        """From noise alone, or from that of the first time over the latents `kept`."""
+    def _integrate(
+        self, run: _Run, networks: list[Network], noise: Tensor, kept: Tensor | None, toward: Predict | None
+    ) -> Tensor:
+        """From noise alone, or from that of the first time over the latents `kept`; `toward` as in `guided`."""
         draws, settings = iter(noise), run.settings
         network, *guide = networks
-        predict, x = guided(network, settings.cfg, settings.guide, *guide), next(draws)
+        predict = guided(network, settings.cfg, settings.guide, guide[0] if guide else None, toward)
+        x = next(draws)
         if kept is not None:
             x = interpolate(x, kept, torch.full((1,), run.grid[0], device=self.device))
         latents = integrate(predict, x, run.grid, settings.solver, lambda _: next(draws))
@@ -345,7 +397,7 @@ class Generator:
             raise InvalidInputError(
                 f"the samples ran to infinity with steps={settings.steps}, solver={settings.solver!r}, "
                 f"cfg={settings.cfg}, guide={settings.guide}; choose smaller scales (cfg 1 to 4 and guide 1 to 2 are "
-                "usual) or the defaults of the weights"
+                "usual) or the defaults of the weights, and of properties smaller scales or nearer values"
             )
         return latents
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -39,8 +39,12 @@ class Choices:
 
     def draw(self, stream: np.random.Generator) -> tuple[int, NDArray[np.int64] | None]:
         """The number of atoms of one sample, and its composition (100,) if the network is told it."""
-        choice = _drawn(self._cumulative, stream)
+        choice = chosen(self._cumulative, stream)
         return int(self.sizes[choice]), None if self.counts is None else self.counts[choice]
+
+    def draw_all(self, streams: Sequence[np.random.Generator]) -> list[tuple[int, NDArray[np.int64] | None]]:
+        """One for each stream."""
+        return [self.draw(stream) for stream in streams]
 
     @cached_property
     def _cumulative(self) -> NDArray[np.float64]:
@@ -63,7 +67,7 @@ class Substituted(Choices):
             old = int(stream.choice(np.flatnonzero(counts)))
             if not self._exchanges[old, -1]:
                 continue
-            new = _drawn(self._exchanges[old], stream)
+            new = chosen(self._exchanges[old], stream)
             made = counts.copy()
             made[[old, new]] = 0, counts[old]
             if not counts[new] and _reduced(made) not in self._known and compositional(formula_of(made), threads=1):
@@ -129,7 +133,7 @@ def choose_from(
     raise InvalidInputError(f"`formula` {formula!r} has {sizes[0]} atoms, `atoms` allows {low} to {high}")
 
 
-def _drawn(cumulative: NDArray[np.float64], stream: np.random.Generator) -> int:
+def chosen(cumulative: NDArray[np.float64], stream: np.random.Generator) -> int:
     """One of K by cumulative probabilities (K,); `Generator.choice` would sum them at every draw."""
     return int(np.searchsorted(cumulative, cumulative[-1] * stream.random(), "right"))
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from adit.flow.guidance import guidance_labels, guided
-from adit.flow.path import to_data
-from adit.flow.solver import integrate, time_grid
+from adit.flow.path import interpolate, to_data
+from adit.flow.solver import Predict, integrate, time_grid
 
 LABEL, NULL = 1, 2
 X = torch.randn(3, 4, 2, generator=torch.Generator().manual_seed(0))
@@ -94,3 +94,47 @@ def test_through_a_solver() -> None:
     assert made.isfinite().all()
     assert [call[1] for call in network.calls] == time_grid(4)[:-1]
     assert all(call[2].any() for call in network.calls[1:])
+
+
+def _gaussian_posterior(wanted: float, noise: float) -> tuple[Predict, float, float]:
+    """Gaussian data of which a noisy measurement is wanted: the gradient of its log-likelihood, and what the data is
+    then distributed as (mean and spread)."""
+
+    def toward(x: Tensor, t: float) -> Tensor:
+        s = t * t + (1 - t) ** 2
+        return (wanted - t / s * x) / ((1 - t) ** 2 / s + noise**2) * t / s
+
+    return toward, wanted / (1 + noise**2), noise / (1 + noise**2) ** 0.5
+
+
+@pytest.mark.parametrize("time", [0.05, 0.4, 0.9])
+def test_toward_what_is_wanted_is_bayes_rule(time: float) -> None:
+    toward, *_ = _gaussian_posterior(1.5, 0.5)
+    made = guided(lambda x, *_: [torch.zeros_like(x)], 1.0, toward=toward)(X, time)
+    s = time**2 + (1 - time) ** 2
+    prior, variance = time / s * X, (1 - time) ** 2 / s
+    torch.testing.assert_close(made, prior + variance / (variance + 0.25) * (1.5 - prior))
+
+
+@pytest.mark.parametrize("solver", ["euler", "heun", "dpm++", "ancestral"])
+def test_samples_are_those_of_the_posterior(solver: str) -> None:
+    """From a time on at which it is asked; ancestral comes to the spread from below (`adit.flow.solver`)."""
+    toward, mean, spread = _gaussian_posterior(1.5, 0.5)
+    generator = torch.Generator().manual_seed(0)
+    noise, data = torch.randn(2, 4000, 1, 1, generator=generator)
+    predict, times = (
+        guided(lambda x, *_: [torch.zeros_like(x)], 1.0, toward=toward),
+        time_grid(4000 if solver == "ancestral" else 400)[1:],
+    )
+    x = interpolate(noise, mean + spread * data, torch.tensor([times[0]]))
+    made = integrate(predict, x, times, solver, lambda x: torch.randn(x.shape, generator=generator))
+    assert float(made.mean()) == pytest.approx(mean, abs=0.03)
+    assert float(made.std()) == pytest.approx(spread, rel=0.1 if solver == "ancestral" else 0.05)
+
+
+def test_nothing_is_wanted_of_pure_noise() -> None:
+    def toward(x: Tensor, time: float) -> Tensor:
+        raise AssertionError("asked at t = 0")
+
+    predict = guided(lambda x, *_: [torch.zeros_like(x)], 1.0, toward=toward)
+    torch.testing.assert_close(predict(X, 0.0), torch.zeros_like(X))

@@ -19,10 +19,19 @@ import typer
 
 from adit.cli.common import check_writable, run
 from adit.cli.gen_filter import Filter, of_formula
-from adit.cli.gen_options import DEFAULT_WEIGHTS, SOLVERS, Options, Target, find_weights, parse_atoms, read_templates
+from adit.cli.gen_options import (
+    DEFAULT_WEIGHTS,
+    SOLVERS,
+    Options,
+    Target,
+    find_predictors,
+    find_weights,
+    parse_atoms,
+    read_templates,
+)
 from adit.cli.gen_options import targets as parse_targets
 from adit.cli.gen_output import Outputs, Run, prepare, read_back
-from adit.cli.gen_screen import asked, noun, open_console, print_table, progress_bar, status
+from adit.cli.gen_screen import asked, noun, open_console, print_table, progress_bar, property_rows, status
 from adit.errors import BackendUnavailableError, InvalidInputError
 from adit.output import writing
 
@@ -86,12 +95,31 @@ def generate(
     strength: Annotated[
         float | None, typer.Option(help="Above 0, at most 1: the share of noise in what --like starts from; 0.55.")
     ] = None,
+    wanted_properties: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--property",
+            metavar="NAME=VALUE",
+            help="What samples shall have, e.g. gap=0.25, gap=0.2:0.3 or gap=0.3:, of a property that a predictor "
+            "knows, in its unit. May be given for several properties.",
+        ),
+    ] = None,
+    property_scale: Annotated[float, typer.Option(help="How strongly they are pulled there; 1 is Bayes' rule.")] = 1.0,
+    predictor: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FOLDER", help="A predictor of `adit-train property`, besides those of the weights."),
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Samples made together; default: automatic.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads; default: as torch chooses.")] = None,
     weights: Annotated[str, typer.Option(metavar="NAME or FOLDER", help="Trained weights.")] = DEFAULT_WEIGHTS,
     valid_only: Annotated[
-        bool, typer.Option("--valid-only", help="Keep valid ones only (of the formula, if given), and go on to n.")
+        bool,
+        typer.Option(
+            "--valid-only",
+            help="Keep valid ones only (of the formula and predicted within the ranges of --property, if given), and "
+            "go on to n.",
+        ),
     ] = False,
     unique: Annotated[bool, typer.Option("--unique", help="Keep valid ones only, each once, and go on to n.")] = False,
     novel: Annotated[
@@ -132,6 +160,9 @@ def generate(
         formula=formula,
         like=like,
         strength=strength,
+        property_=tuple(wanted_properties or ()),
+        property_scale=property_scale,
+        predictor=tuple(predictor or ()),
         batch_size=batch_size,
         device=device,
         threads=threads,
@@ -149,7 +180,11 @@ def generate(
                 raise InvalidInputError(f"{name} {path}: is a folder or an output. Choose another name")
     folder, sha256 = find_weights(options)
     templates, templates_sha256 = read_templates(options)
-    sums = {"weights sha256": sha256, "templates sha256": templates_sha256}
+    sums = {
+        "weights sha256": sha256,
+        "templates sha256": templates_sha256,
+        "predictors sha256": find_predictors(options, folder),
+    }
     state = prepare(options, sums, places, resume=resume, overwrite=overwrite)
     console = open_console(progress, quiet)
     try:
@@ -186,7 +221,9 @@ def _generate(
 
         from adit.generate import Generator
 
-        generator = Generator.from_pretrained(folder, device=options.device, threads=options.threads)
+        generator = Generator.from_pretrained(
+            folder, device=options.device, threads=options.threads, predictors=options.predictor
+        )
     block = generator.block_size(options.batch_size)
     if options.valid_only and options.batch_size is None:
         block = min(block, max(16, 2 * options.n))
@@ -249,6 +286,8 @@ def _blocks(
                 formula=options.formula,
                 like=templates,
                 strength=options.strength,
+                properties=options.properties,
+                property_scale=options.property_scale,
                 batch_size=block,
                 progress=made,
             )
@@ -301,6 +340,8 @@ def _conclude(
         rows.append(("unreadable entries", f"{len(broken):,}"))
     if options.composition is not None:
         rows.append((f"are {options.formula}", f"{of_formula(systems, options.composition).mean():.1%}"))
+    for name, wanted in options.properties.items():
+        rows += property_rows(systems, name, wanted)
     if options.valid_only:
         rows.append((f"kept of drawn ({asked(options)})", f"{state.count:,} of {state.drawn:,}"))
     rows += [("seconds", f"{state.seconds:.1f}"), ("samples a second", f"{state.drawn / max(state.seconds, 1e-9):.3g}")]

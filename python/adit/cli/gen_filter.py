@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 
 class Filter:
-    """Keeps what is valid, of the formula if one was given, and by option new to the run or to a reference.
+    """Keeps what is valid, of the formula and predicted within the ranges of properties if these were given, and by
+    option new to the run or to a reference.
 
     Molecules are the same if their SMILES (`adit.bonds`, without stereochemistry) are, crystals if pymatgen's
     StructureMatcher says so: as `adit-eval` counts them.
@@ -54,6 +55,9 @@ class Filter:
         """Those to keep, in order."""
         if self.options.composition is not None:
             systems = _where(of_formula(systems, self.options.composition), systems)
+        for name, wanted in self.options.properties.items():
+            if isinstance(wanted, tuple):
+                systems = _where(within(systems, name, wanted), systems)
         return self._molecules(systems) if self.options.system == "molecule" else self._periodic(systems)
 
     def _remember(self, crystals: Sequence[AtomicSystem]) -> None:
@@ -94,6 +98,12 @@ def of_formula(systems: list[AtomicSystem], wanted: NDArray[np.int64]) -> NDArra
     """Which systems have these numbers of atoms of each element, from hydrogen on."""
     same: NDArray[np.bool_] = (element_counts(pack(systems))[:, 1:] == wanted).all(1)
     return same
+
+
+def within(systems: list[AtomicSystem], name: str, ends: tuple[float, float]) -> NDArray[np.bool_]:
+    """Of which systems the predictor puts a property between two ends."""
+    predicted = np.array([float(system.info.get(f"predicted_{name}", np.nan)) for system in systems])
+    return (predicted >= ends[0]) & (predicted <= ends[1])
 
 
 def _where(good: NDArray[np.bool_], systems: list[AtomicSystem]) -> list[AtomicSystem]:

@@ -69,7 +69,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What decides the samples; see `adit-gen --help`. `atoms` is parsed by `parse_atoms`.
+    """What decides the samples; see `adit-gen --help`. `atoms` is parsed by `parse_atoms`, `property_` as given.
 
     Raises:
         InvalidInputError: an option is out of range or unknown; names it.
@@ -87,6 +87,9 @@ class Options:
     formula: str | None
     like: str | None
     strength: float | None
+    property_: tuple[str, ...]
+    property_scale: float
+    predictor: tuple[str, ...]
     batch_size: int | None
     device: str
     threads: int | None
@@ -112,6 +115,10 @@ class Options:
         self._check_formula()
         if self.strength is not None and self.like is None:
             raise InvalidInputError("--strength says how far from the structures of --like; give it, too")
+        if not math.isfinite(self.property_scale):
+            raise InvalidInputError(f"--property-scale must be a finite number; got {self.property_scale}")
+        if self.predictor and not self.properties:
+            raise InvalidInputError("--predictor is for --property; say what is wanted, such as --property gap=0.25")
         if not _DEVICE.fullmatch(self.device):
             raise InvalidInputError(f"--device must be auto, cpu, cuda or cuda:N; got {self.device!r}")
 
@@ -133,9 +140,30 @@ class Options:
         """(100,) atoms of each element that all samples should have, from hydrogen on; None if they may differ."""
         return None if self.formula is None or self.formula in ("any", "training", "new") else composition(self.formula)
 
+    @property
+    def properties(self) -> dict[str, float | tuple[float, float]]:
+        """What the samples should have: a value, or a range of which one end may be infinite."""
+        found: dict[str, float | tuple[float, float]] = {}
+        for text in self.property_:
+            name, _, value = text.partition("=")
+            low, colon, high = value.partition(":")
+            try:
+                ends = float(low or -math.inf), float(high or math.inf) if colon else float(low)
+            except ValueError:
+                ends = math.nan, math.nan
+            if not (name := name.strip()) or not ends[0] <= ends[1] or not any(map(math.isfinite, ends)):
+                raise InvalidInputError(
+                    "--property must be NAME=VALUE or NAME=MIN:MAX, such as gap=0.25, gap=0.2:0.3 or gap=0.3:; "
+                    f"got {text!r}"
+                )
+            if name in found:
+                raise InvalidInputError(f"--property {name}: named twice")
+            found[name] = ends if colon else ends[0]
+        return found
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON would give them back."""
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        values = {name.rstrip("_"): getattr(self, name) for name in self.__dataclass_fields__}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
@@ -165,6 +193,31 @@ def read_templates(options: Options) -> tuple[list[AtomicSystem] | None, str | N
         for part in (system.numbers, system.positions, system.cell):
             content.update(repr(None if part is None else part.tolist()).encode())
     return systems, content.hexdigest()
+
+
+def find_predictors(options: Options, folder: Path) -> list[str]:
+    """The sha256 of each predictor that --property may ask: those of --predictor, then those in the weights' folder.
+
+    Raises:
+        CheckpointError: there is none in a folder of --predictor, or it is damaged.
+        InvalidInputError: none of them knows a property.
+    """
+    if not options.properties:
+        return []
+    from adit.weights.predictors import read_config
+
+    places = [*map(Path, options.predictor), *sorted(path.parent for path in folder.glob("*/predictor.json"))]
+    try:
+        configs = [read_config(place) for place in places]
+    except CheckpointError as error:
+        raise CheckpointError(f"--predictor: {error}") from error
+    known = {name for config in configs if options.system in config["systems"] for name in config["properties"]}
+    if unknown := [name for name in options.properties if name not in known]:
+        raise InvalidInputError(
+            f"--property: no predictor knows {unknown[0]!r} of a {options.system}; known: "
+            f"{', '.join(sorted(known)) or 'none'}. `adit-train property` makes one, which --predictor names"
+        )
+    return [config["sha256"] for config in configs]
 
 
 def parse_atoms(text: str | None) -> int | tuple[int, int] | None:

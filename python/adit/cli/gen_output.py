@@ -199,9 +199,7 @@ class Outputs:
             self.close()
 
 
-def prepare(
-    options: Options, sums: dict[str, str | None], targets: Sequence[Target], *, resume: bool, overwrite: bool
-) -> Run:
+def prepare(options: Options, sums: dict[str, Any], targets: Sequence[Target], *, resume: bool, overwrite: bool) -> Run:
     """The run to start or to go on with; nothing on disk is touched. `sums` tell what the options name by its content.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -10,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adit.cli.common import progress_columns
+from adit.cli.gen_filter import within
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from adit.cli.gen_options import Options
+    from adit.system import AtomicSystem
 
 
 def open_console(progress: bool | None, quiet: bool) -> Console:
@@ -65,6 +68,22 @@ def print_table(options: Options, rows: list[tuple[str, str]], files: list[Path]
     for name, value in [*rows, *(("written", str(path)) for path in files)]:
         table.add_row(name, escape(value))
     Console().print(table)
+
+
+def property_rows(systems: list[AtomicSystem], name: str, wanted: float | tuple[float, float]) -> list[tuple[str, str]]:
+    """What the predictor makes of a property of samples; nothing where their format does not hold it."""
+    found = [float(system.info[key]) for system in systems if (key := f"predicted_{name}") in system.info]
+    if not found:
+        return []
+    title = f"{name}, predicted:"
+    rows = [(f"{title} mean, spread", f"{statistics.fmean(found):.4g}, {statistics.pstdev(found):.3g}")]
+    if isinstance(wanted, tuple):
+        share = float(within(systems, name, wanted).mean())
+        return [*rows, (f"{title} within {wanted[0]:g} to {wanted[1]:g}", f"{share:.1%}")]
+    return [
+        *rows,
+        (f"{title} mean distance from {wanted:g}", f"{statistics.fmean(abs(x - wanted) for x in found):.3g}"),
+    ]
 
 
 def noun(options: Options) -> str:

@@ -6,7 +6,7 @@ import re
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -199,6 +199,44 @@ def export(
     )
     size = (target / "model.safetensors").stat().st_size / 2**20
     typer.echo(f"{target}: {size:.1f} MiB; try: adit-gen --weights {target}")
+
+
+@app.command("property")
+def train_predictor(
+    columns: Annotated[list[str], typer.Option("--column", help="property to predict; may be repeated")],
+    data: Annotated[str, typer.Option(help="prepared data set that has it, by name or folder")],
+    weights: Annotated[
+        str, typer.Option(metavar="NAME or FOLDER", help="weights whose samples it is to steer")
+    ] = "joint-tiny",
+    out: Annotated[Path | None, typer.Option(help="folder to write; default: runs/DATA-property")] = None,
+    resume: ResumeOption = False,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+    steps: StepsOption = None,
+    minutes: MinutesOption = None,
+    tokens: TokensOption = None,
+    seed: SeedOption = None,
+    compile: CompileOption = None,
+    bf16: Bf16Option = None,
+) -> None:
+    """A predictor of properties, for `adit-gen --property NAME=VALUE --predictor OUT`."""
+    from adit.recipes.predictor import predictor
+    from adit.train.property import train_property
+
+    recipe = predictor()
+    group = tokens and min(tokens, recipe.train.tokens_per_group)
+    values: dict[str, Any] = {"steps": steps, "tokens_per_step": tokens, "tokens_per_group": group}
+    values |= {"seed": seed, "compile": compile, "bf16": bf16}
+    chosen = {name: value for name, value in values.items() if value is not None}
+    recipe = replace(recipe, train=replace(recipe.train, **chosen))
+    folder = out or Path("runs") / f"{Path(data).name}-property"
+    check_writable("--out", folder / "predictor.json")
+    on, budget = _device(device, threads), _budget(minutes, steps)
+    made = train_property(recipe, folder, weights, data, columns, on, resume, budget)
+    for name, error in made.about.get("errors", {}).items():
+        typer.echo(f"mean error of {name.replace('@', ' at t = ')}: {error:.4g}")
+    name, middle = made.network.names[0], float(made.network.mean[0])
+    typer.echo(f"predictor in {folder}; try: adit-gen --property {name}={middle:.3g} --predictor {folder}")
 
 
 @app.command()

@@ -21,13 +21,21 @@ def guidance_labels(label: int, null: int, scale: float) -> tuple[int, ...]:
     return (null,) if scale == 0.0 else (label, null)
 
 
-def guided(network: Network, scale: float, guide_scale: float = 1.0, guide: Network | None = None) -> Predict:
+def guided(
+    network: Network,
+    scale: float,
+    guide_scale: float = 1.0,
+    guide: Network | None = None,
+    toward: Predict | None = None,
+) -> Predict:
     """A `predict` for `adit.flow.solver.integrate`: unconditional + scale (conditional - unconditional).
 
     Ho & Salimans 2022 (arXiv 2207.12598). Then, with a worse network `guide` that answers for one label,
     guide + guide_scale (that - guide): what the better one does better is overdone (autoguidance, Karras 2024,
-    arXiv 2406.02507). Each guided prediction is fed into the next call (self-conditioning, Chen 2022,
-    arXiv 2208.04202).
+    arXiv 2406.02507). `toward` is the gradient of log p(wanted | x): by Bayes' rule and Tweedie's formula
+    (1 - t)^2 / t times it is added to the expected clean data (classifier guidance, Dhariwal & Nichol 2021,
+    arXiv 2105.05233); at t = 0 it is not asked, since x says nothing there. Each guided prediction is fed into the
+    next call (self-conditioning, Chen 2022, arXiv 2208.04202).
     """
     guess: Tensor | None = None
 
@@ -41,6 +49,8 @@ def guided(network: Network, scale: float, guide_scale: float = 1.0, guide: Netw
             (worse,) = guide(x, time, before)
             raw = worse + guide_scale * (raw - worse)
         guess = to_data(raw, x, torch.full((1,), time, device=x.device))
+        if toward is not None and time > 0:
+            guess = guess + (1 - time) ** 2 / time * toward(x, time)
         return guess
 
     return predict

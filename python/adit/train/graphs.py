@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from adit.batch import SystemBatch
-from adit.train.latents import LatentBatch
+from adit.train.latents import LatentBatch, PropertyBatch
 
-Batch = SystemBatch | LatentBatch
+Batch = SystemBatch | LatentBatch | PropertyBatch
 Compute = Callable[[Any, torch.Generator, Tensor], tuple[Tensor, dict[str, Tensor]]]
 """A `Batch` and a factor on its gradients, which it adds to those of the parameters, to the loss and its terms."""
 

@@ -26,7 +26,7 @@ from adit.errors import TrainingDivergedError
 from adit.models.layers import DiTBlock, TransformerBlock
 from adit.train.checkpoint import Saver, list_checkpoints, load_checkpoint, read_state
 from adit.train.graphs import Batch, Graphs
-from adit.train.latents import LatentPool
+from adit.train.latents import LatentPool, PropertyPool
 from adit.train.meter import NO_END, Budget, Meter
 from adit.train.optim import EMA, make_optimizers, schedule
 
@@ -53,7 +53,7 @@ class Trainer:
         validate: figures on held-out data, or None.
         device: where the model lives.
         budget: time for the whole run, which then sets the number of steps; a resumed run goes on spending.
-        pool: the training set's latents; a group is then a packed batch of systems of any sizes, of these.
+        pool: the training set's latents; of a `LatentPool` a group is a packed batch of systems of any sizes.
     """
 
     model: nn.Module
@@ -65,7 +65,7 @@ class Trainer:
     validate: Validate | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     budget: Budget | None = None
-    pool: LatentPool | None = None
+    pool: LatentPool | PropertyPool | None = None
     _unchecked: list[tuple[int, list[Indices], list[Tensor], Tensor]] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -142,7 +142,7 @@ class Trainer:
         """The systems of each step, from step 0."""
         config = self.config
         step, group = config.tokens_per_step, config.tokens_per_group
-        if self.pool is not None:  # whose groups are nearly full
+        if mixed := isinstance(self.pool, LatentPool):  # whose groups are nearly full
             step, group = max(1, round(step / group)) * (self.pool.tokens - self.pool.max_length), self.pool.tokens
         return TokenBudgetSampler(
             self.data.sizes,
@@ -151,7 +151,7 @@ class Trainer:
             group,
             config.crystal_fraction,
             config.seed,
-            mixed=self.pool is not None,
+            mixed=mixed,
         )
 
     @cached_property
@@ -230,7 +230,7 @@ class Trainer:
 
     def _blame(self, step: int, group: Indices, loss_B: Tensor) -> str:
         # a packed batch has rows of other things
-        bad = group[(~torch.isfinite(loss_B)).cpu().numpy()] if self.pool is None else group
+        bad = group[(~torch.isfinite(loss_B)).cpu().numpy()] if not isinstance(self.pool, LatentPool) else group
         sizes = np.unique(self.data.sizes[group])
         atoms = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
         return (

@@ -13,7 +13,7 @@ from torch import Tensor
 from adit.batch import SystemBatch
 
 if TYPE_CHECKING:
-    from adit.train.latents import LatentBatch
+    from adit.train.latents import LatentBatch, PropertyBatch
 
 NO_END = 2**40
 """Steps of a run whose pace is not known yet."""
@@ -32,7 +32,9 @@ class Meter:
         one = torch.ones((), dtype=torch.float64, device=self.device)
         self._add((name,), torch.stack([one * value, one])[None])
 
-    def add_batch(self, loss_B: Tensor, terms: Mapping[str, Tensor], batch: SystemBatch | LatentBatch) -> None:
+    def add_batch(
+        self, loss_B: Tensor, terms: Mapping[str, Tensor], batch: SystemBatch | LatentBatch | PropertyBatch
+    ) -> None:
         """The loss of all systems, and the terms of molecules and crystals apart; each atom weighs the same."""
         names = ("loss", *(f"{kind}/{name}" for kind in ("molecule", "crystal") for name in terms))
         values_KB = torch.stack([loss_B, *terms.values(), *terms.values()]).detach().double()

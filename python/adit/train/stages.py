@@ -81,7 +81,7 @@ def _train_autoencoder(
         loss=loss,
         data=data.split("train"),
         config=config,
-        folder=_run_folder(folder, resume),
+        folder=run_folder(folder, resume),
         header=_header("vae", recipe),
         validate=(lambda _: reconstruction_figures(vae, held_out, config.validation_samples))
         if len(held_out) and can_validate()
@@ -121,7 +121,7 @@ def train_dit(
         _check_same(known.dit, recipe, start)
         dit.load_state_dict(known.dit.state_dict())
         vae.latent_mean[:], vae.latent_std[:] = known.latent_mean, known.latent_std  # as the network knows them
-    out = _run_folder(folder / "dit", resume)
+    out = run_folder(folder / "dit", resume)
 
     loss = DiTLoss(dit, vae, recipe.flow)
     pool = None
@@ -308,7 +308,7 @@ def _header(stage: str, recipe: Recipe) -> dict[str, Any]:
     return {"stage": stage, "recipe": to_dict(recipe)}
 
 
-def _run_folder(folder: Path, resume: bool) -> Path:
+def run_folder(folder: Path, resume: bool) -> Path:
     """Refuses to overwrite an earlier run by accident."""
     if not resume and list_checkpoints(folder):
         raise InvalidInputError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from adit.errors import CheckpointError
 from adit.models.dit import DiT
 from adit.models.vae import VAE
 from adit.train.checkpoint import read_tensors
+from adit.weights.predictors import Predictor, load_predictor
 
 FORMAT_VERSION = 5
 BUILT_IN = Path(__file__).parent
@@ -54,6 +55,7 @@ class Pretrained:
         formulas: "molecule" / "crystal" -> {formula: count in the training set}, for the kinds whose composition the
             network can be told; perhaps none of a kind.
         about: where the weights come from (recipe, steps, data), JSON.
+        predictors: of properties, those that came with the weights.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Pretrained:
     atom_counts: Mapping[str, Mapping[int, int]]
     formulas: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
+    predictors: Sequence[Predictor] = ()
 
 
 def built_in_names() -> list[str]:
@@ -115,6 +118,7 @@ def load_pretrained(weights: str | os.PathLike[str]) -> Pretrained:
         atom_counts=counts,
         formulas=formulas,
         about=config["about"],
+        predictors=[load_predictor(path.parent) for path in sorted(folder.glob("*/predictor.json"))],
     )
 
 
