@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from adit.elements import composition
 from adit.errors import BackendUnavailableError, CheckpointError, InvalidInputError
 from adit.flow.guidance import Network, guidance_labels, guided
 from adit.flow.path import interpolate
@@ -28,8 +29,8 @@ from adit.models.vae import Decoded
 from adit.ops.dispatch import BFLOAT16_CAPABILITY, Impl, kernels
 from adit.ops.packing import Packing
 from adit.packing import SystemLike, Systems
-from adit.prior import Choices, choose_from
-from adit.steering import DEFAULT_SCALE, Bounds, Preferred, Steering, out_of_range, steering_for
+from adit.prior import choose_from
+from adit.steering import DEFAULT_SCALE, Bounds, Steering, out_of_range, steering_for
 from adit.system import AtomicSystem
 from adit.templates import Templates, templates_from, unfamiliar
 from adit.weights.predictors import Predictor, latent_space, load_predictor
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 SYSTEMS = ("molecule", "crystal")
 DEFAULT_WEIGHTS = "joint-tiny"
+MAX_STEPS = 10_000
 _BLOCK_ON_CPU, _BLOCK_ON_GPU = 512, 8192
 # a block is done in a multiple of so many parts, or in half of it, a quarter, ..., of so many atoms each
 _PARTS_ON_CPU, _ATOMS_ON_CPU = 8, (384, 2048)
@@ -231,9 +233,11 @@ class Generator:
             guide: scale of guidance by the smaller network that comes with some weights; 1 is none.
             atoms: number of atoms, or a range (smallest, largest); default as in the training set.
             formula: of the whole molecule or cell, such as "C7H10O2" or "Ti4O8", which the network is told (and
-                nearly always keeps to, once trained); "training" for the formulas of the training set, each as often
-                as there; "new", of crystals, for these with one element exchanged (`adit.prior.Substituted`); "any"
-                leaves the elements to the network. Default as the weights say, with `like` that of the template.
+                nearly always keeps to, once trained); of crystals with `atoms`, its multiples within these, too;
+                "training" for the formulas of the training set, each as often as there; "new", of crystals, for these
+                with one element exchanged (`adit.prior.Substituted`); "any" leaves the elements to the network.
+                Default as the weights say, with `like` that of the template. One that is larger than all of the
+                training set, or has other elements, is warned of.
             like: structures that the samples are variations of, one after the other and then again from the first:
                 `AtomicSystem`, ASE, pymatgen or RDKit objects. Their atoms come back in another order where theirs is
                 not one the network knows (`adit.templates.molecule_order`). One that is larger than all of the training
@@ -275,20 +279,27 @@ class Generator:
             steering = steering_for(self.predictors, properties, system, label, property_scale, dtype)
             if strange := out_of_range(steering):
                 warnings.warn(f"`properties`: {strange}; expect few good samples", stacklevel=2)
+        if isinstance(formula, str) and formula not in ("training", "new", "any"):
+            self._warn_of(system, "`formula` ", [(formula, composition(formula))])
         if like is None:
             if strength is not None:
                 raise InvalidInputError("`strength` says how far from the structures of `like`; give it, too")
-            choices: Choices | Preferred = choose_from(self.weights, system, settings.formula, atoms)
-            if steering is not None and isinstance(choices, Choices):
-                choices = steering.prefer(choices)
+            choices = choose_from(self.weights, system, settings.formula, atoms)
+            if settings.formula != "any" and choices.counts is None:
+                warnings.warn(
+                    f"nothing in the training set has as many atoms as `atoms` {atoms}: the elements are left to the "
+                    "network; expect few good samples",
+                    stacklevel=2,
+                )
+            drawn = choices if steering is None else steering.prefer(choices)
         else:
             templates = templates_from(system, like, strength, formula, atoms)
             if system not in self.weights.formulas:
                 if formula not in (None, "any"):
                     choose_from(self.weights, system, formula)  # says why
                 templates = replace(templates, counts=None)
-            elif (formulas := self.weights.formulas[system]) and (strange := unfamiliar(templates, formulas)):
-                warnings.warn(f"`like`, {strange}; expect few good variations of it", stacklevel=2)
+            else:
+                self._warn_of(system, "`like`, ", templates.named)
             grid = [templates.begin, *(time for time in grid if time > templates.begin)]
         with torch.no_grad():
             times, labels = grid[:-1], guidance_labels(_LABELS[system], NULL, settings.cfg)
@@ -299,11 +310,17 @@ class Generator:
         def choose(
             indices: Sequence[int], streams: Sequence[np.random.Generator]
         ) -> list[tuple[int, NDArray[np.int64] | None]]:
-            return choices.draw_all(streams) if templates is None else [templates.choice(index) for index in indices]
+            return drawn.draw_all(streams) if templates is None else [templates.choice(index) for index in indices]
 
         run = _Run(system, seed, settings, choose, templates, steering, grid, schedules)
         blocks = self._blocks(run, n, start, block, progress)
         return blocks if self.device.type == "cpu" else one_ahead(blocks)
+
+    def _warn_of(self, system: str, place: str, named: Iterable[tuple[str, NDArray[np.int64]]]) -> None:
+        """Of compositions beyond what the network was trained on."""
+        formulas = self.weights.formulas.get(system)
+        if formulas and (strange := unfamiliar(named, formulas)):
+            warnings.warn(f"{place}{strange}; expect few good samples", stacklevel=3)
 
     def _blocks(
         self, run: _Run, n: int | None, start: int, block: int, progress: Callable[[int], None] | None
@@ -512,7 +529,10 @@ def _check(n: int | None, system: str, start: int, seed: int, settings: Sampling
     _integer("seed", seed, 0)
     if _integer("start", start, 0) % block:
         raise InvalidInputError(f"`start` must be a multiple of the block size {block}; got {start}")
-    _integer("steps", settings.steps, 1)
+    if _integer("steps", settings.steps, 1) > MAX_STEPS:
+        raise InvalidInputError(f"`steps` must be at most {MAX_STEPS:,}; got {settings.steps:,}")
+    if not isinstance(settings.formula, str):
+        raise InvalidInputError(f"`formula` must be a text such as 'C7H10O2'; got {settings.formula!r}")
     if settings.solver not in SOLVERS:
         raise InvalidInputError(f"unknown solver {settings.solver!r}; known: {', '.join(SOLVERS)}")
     for name in ("cfg", "guide"):

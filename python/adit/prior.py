@@ -116,21 +116,28 @@ def choose_from(
         )
     if formula == "new" and system != "crystal":
         raise InvalidInputError("`formula` 'new' is for crystals; leave it out, or give one")
+    low, high = (1, MAX_ATOMS) if atoms is None else atom_range(atoms)
     if formula not in ("training", "new"):
-        histogram: Mapping[str, int] = {formula: 1}
-    elif not (histogram := weights.formulas[system]):
+        one = composition(formula)
+        counts = (
+            one * np.arange(1, 1 + (high // one.sum() if system == "crystal" and atoms is not None else 1))[:, None]
+        )
+        often = np.ones(len(counts))
+    elif histogram := weights.formulas[system]:
+        counts = np.stack([composition(name) for name in histogram])
+        often = np.array(list(histogram.values()), dtype=np.float64)
+    else:
         raise InvalidInputError(
             f"the weights {weights.name!r} hold no formulas of {system}s; give one, or formula='any'"
         )
-    counts = np.stack([composition(name) for name in histogram])
-    low, high = (1, MAX_ATOMS) if atoms is None else atom_range(atoms)
-    sizes, often = counts.sum(1), np.array(list(histogram.values()), dtype=np.float64)
+    sizes = counts.sum(1)
     often[(sizes < low) | (sizes > high)] = 0
     if often.sum():
         return (Substituted if formula == "new" else Choices)(sizes, often / often.sum(), counts)
     if formula in ("training", "new"):
         return Choices(*atom_distribution({}, atoms))
-    raise InvalidInputError(f"`formula` {formula!r} has {sizes[0]} atoms, `atoms` allows {low} to {high}")
+    whole = " and no multiple fits" if system == "crystal" else ""
+    raise InvalidInputError(f"`formula` {formula!r} has {one.sum()} atoms{whole}, `atoms` allows {low} to {high}")
 
 
 def chosen(cumulative: NDArray[np.float64], stream: np.random.Generator) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from adit.system import AtomicSystem
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_FAR = 1e5
 DEFAULT_STRENGTH = 0.55
 """Three of four molecules come back as others then, half like the template on average (docs/generate.md)."""
 
@@ -46,6 +47,13 @@ class Templates:
         """Of sample number `index` the number of atoms, and the composition (100,) if the network is told it."""
         place = index % len(self.systems)
         return len(self.systems[place]), None if self.counts is None else self.counts[place]
+
+    @property
+    def named(self) -> Iterator[tuple[str, NDArray[np.int64]]]:
+        """Each template's own composition, (100,), with what a message calls it."""
+        rows = element_counts(pack(self.systems))[:, 1:]
+        for place, (system, counts) in enumerate(zip(self.systems, rows, strict=True)):
+            yield f"structure {place} ({system.formula})", counts
 
     def batch(self, indices: Sequence[int], streams: Sequence[np.random.Generator]) -> SystemBatch:
         """The templates of samples of one size, each turned (a molecule) or shifted (a crystal) at random."""
@@ -99,16 +107,18 @@ def templates_from(
     return Templates(standard, counts, 1.0 - float(strength))
 
 
-def unfamiliar(templates: Templates, formulas: Iterable[str]) -> str:
-    """What the first such template has that no structure of the training set, by its formulas, has; "" if none."""
+def unfamiliar(named: Iterable[tuple[str, NDArray[np.int64]]], formulas: Iterable[str]) -> str:
+    """What the first composition (100,) has that none of the training set, by its formulas, has; "" if none does.
+
+    Each comes with what it is called.
+    """
     known = np.stack([composition(name) for name in formulas])
     elements: NDArray[np.bool_] = known.sum(0) > 0
     most = int(known[:, 1:].sum(1).max())
-    for place, system in enumerate(templates.systems):
-        name = f"structure {place} ({system.formula})"
-        if strange := [SYMBOLS[number] for number in np.unique(system.numbers) if not elements[number - 1]]:
+    for name, counts in named:
+        if strange := [SYMBOLS[place + 1] for place in np.flatnonzero((counts > 0) & ~elements)]:
             return f"{name} has {', '.join(strange)}, which none has that the weights were trained on"
-        if (heavy := int((system.numbers != 1).sum())) > most:
+        if (heavy := int(counts[1:].sum())) > most:
             return f"{name} has {heavy} atoms besides hydrogen; what the weights were trained on has at most {most}"
     return ""
 
@@ -122,6 +132,8 @@ def _standard(given: list[AtomicSystem], system: str) -> list[AtomicSystem]:
             raise InvalidInputError(f"{name} is a {kind}; `system` is {system!r}")
         if len(item) > MAX_ATOMS:
             raise InvalidInputError(f"{name} has {len(item)} atoms; at most {MAX_ATOMS} can be made")
+        if len(item) and not np.abs(item.positions).max() < _FAR:
+            raise InvalidInputError(f"{name} has an atom more than {_FAR:g} Angstrom from the origin")
     made = []
     for place, entry in enumerate(standardise(list(given))):
         if isinstance(entry, BrokenEntry):

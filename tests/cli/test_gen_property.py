@@ -119,7 +119,7 @@ def test_a_resume_knows_another_property_or_predictor(gen: Call, predictor: Path
     save_predictor(predictor, Predictor(network=network, systems=("molecule",), latents="another"))
     code, _, err = gen("--property", "p=1", *options, "--resume")
     assert code == 2
-    assert "predictors sha256 was" in err
+    assert "the predictors are not what they were" in err
     code, _, err = gen("--property", "p=1", *options, "--overwrite")
     assert code == 2
     assert "latents of other weights" in err

@@ -111,7 +111,7 @@ def test_resume_of_a_finished_run_changes_nothing(gen: Call, tmp_path: Path) -> 
     [
         (["--seed", 1], "--seed was 0 and is now 1"),
         (["--steps", 9], "--steps was not given and is now 9"),
-        (["--n", 9], "--n was 6 and is now 9"),
+        (["--n", 4], "--n was 6 and is now 4"),
         (["--atoms", "3-5"], "--atoms was not given and is now [3, 5]"),
         (["--valid-only"], "--valid-only was false and is now true"),
     ],
@@ -122,6 +122,35 @@ def test_resume_with_another_option_names_it(gen: Call, tmp_path: Path, change: 
     assert code == 2
     assert len(err.splitlines()) == 1
     assert words in err
+
+
+@pytest.mark.parametrize("kept", [[], ["--valid-only", "--system", "crystal"]])
+def test_a_run_can_grow(gen: Call, tmp_path: Path, kept: list[str]) -> None:
+    """What is there stays, and the rest is what a longer run would have made; other threads do not matter."""
+    suffix = ".extxyz" if kept else ".sdf"
+    common = ["--atoms", "1-3", "--batch-size", 4, "--quiet", *kept]
+    zipped = ["--out", "a.zip"] if kept else []
+    assert gen(*common, "--n", 6, "--out", f"a{suffix}", *zipped)[0] == 0
+    before = (tmp_path / f"a{suffix}").read_bytes()
+    assert gen(*common, "--n", 11, "--out", f"a{suffix}", *zipped, "--resume", "--threads", 2)[0] == 0
+    assert gen(*common, "--n", 11, "--out", f"b{suffix}")[0] == 0
+    after, whole = (adit.read(tmp_path / f"{name}{suffix}") for name in "ab")
+    assert (tmp_path / f"a{suffix}").read_bytes().startswith(before)
+    assert [one.info["index"] for one in after] == [one.info["index"] for one in whole]
+    assert [one.formula for one in after] == [one.formula for one in whole]
+    assert all(abs(a.positions - b.positions).max() < 1e-3 for a, b in zip(after, whole, strict=True))
+    if kept:
+        assert len(adit.read(tmp_path / "a.zip")) == 11
+
+
+def test_kill_leaves_what_is_finished(weights: Path, tmp_path: Path) -> None:
+    """SIGTERM, with which clusters end a job, is like Ctrl-C."""
+    process = start(weights, tmp_path, "--n", 100_000, "--batch-size", 16)
+    wait_for_blocks(process, tmp_path / ".molecules.sdf.adit-gen.json", 2)
+    process.terminate()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted: " in err and "--resume" in err
 
 
 def test_resume_without_or_with_a_damaged_record(gen: Call, tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import platform
 import shlex
+import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Generator as Blocks
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from adit.cli.common import check_writable, run
-from adit.cli.gen_filter import Filter, of_formula
+from adit.cli.gen_filter import Filter, asked_formulas, of_formula
 from adit.cli.gen_options import (
     DEFAULT_WEIGHTS,
     SOLVERS,
@@ -27,7 +29,9 @@ from adit.cli.gen_options import (
     find_predictors,
     find_weights,
     parse_atoms,
+    protect,
     read_templates,
+    settings,
 )
 from adit.cli.gen_options import targets as parse_targets
 from adit.cli.gen_output import Outputs, Run, prepare, read_back
@@ -44,6 +48,11 @@ if TYPE_CHECKING:
 
 GIVE_UP_AFTER, GIVE_UP_BELOW = 1000, 0.01
 """--valid-only, --unique and --novel stop if, after so many samples, less than this share is kept."""
+
+
+class _HardlyAny(Exception):
+    """Too few samples are kept."""
+
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -82,14 +91,17 @@ def generate(
         str | None,
         typer.Option(
             metavar="FORMULA",
-            help="Of the whole molecule or cell, e.g. C7H10O2; training: those of the training set; new: these with "
-            "an element exchanged (crystals); any: left to the network; default: as the weights say.",
+            help="Of the whole molecule or cell (of crystals with --atoms MIN-MAX multiples, too), e.g. C7H10O2; "
+            "training: those of the training set; new: these with an element exchanged (crystals); any: left to the "
+            "network; default: as the weights say.",
         ),
     ] = None,
     like: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            metavar="FILE", help="Variations of these structures, one after the other; --strength says how far."
+            metavar="FILE",
+            help="Variations of these structures, one after the other; --strength says how far. May be given several "
+            "times.",
         ),
     ] = None,
     strength: Annotated[
@@ -123,10 +135,11 @@ def generate(
     ] = False,
     unique: Annotated[bool, typer.Option("--unique", help="Keep valid ones only, each once, and go on to n.")] = False,
     novel: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="NAME or FILE",
-            help="Keep valid ones only that are not in this prepared data set or file, e.g. qm9, and go on to n.",
+            help="Keep valid ones only that are not in this prepared data set or file, e.g. qm9, and go on to n. May "
+            "be given several times.",
         ),
     ] = None,
     json_path: Annotated[
@@ -158,7 +171,7 @@ def generate(
         guide=guide,
         atoms=parse_atoms(atoms),
         formula=formula,
-        like=like,
+        like=tuple(like or ()),
         strength=strength,
         property_=tuple(wanted_properties or ()),
         property_scale=property_scale,
@@ -167,36 +180,44 @@ def generate(
         device=device,
         threads=threads,
         weights=weights,
-        valid_only=valid_only or unique or novel is not None,
+        valid_only=valid_only or unique or bool(novel),
         unique=unique,
-        novel=novel,
+        novel=tuple(novel or ()),
     )
     places = parse_targets(options)
-    wanted = Filter(options) if options.valid_only else None
-    for name, path in (("--json", json_path), ("--report", report)):
-        if path is not None:
-            check_writable(name, path)
-            if path.is_dir() or path.resolve() in [target.path.resolve() for target in places]:
-                raise InvalidInputError(f"{name} {path}: is a folder or an output. Choose another name")
+    pages = [(name, path) for name, path in (("--json", json_path), ("--report", report)) if path is not None]
+    protect(options, [("--out", target.path) for target in places] + pages)
+    for name, path in pages:
+        check_writable(name, path)
+        if path.is_dir() or path.resolve() in [target.path.resolve() for target in places]:
+            raise InvalidInputError(f"{name} {path}: is a folder or an output. Choose another name")
+        if path.exists() and not (resume or overwrite):
+            raise InvalidInputError(f"{name} {path} exists already; --overwrite replaces it, {name} names another")
     folder, sha256 = find_weights(options)
     templates, templates_sha256 = read_templates(options)
+    wanted = Filter(options, templates) if options.valid_only else None
     sums = {
         "weights sha256": sha256,
-        "templates sha256": templates_sha256,
+        "structures of --like sha256": templates_sha256,
         "predictors sha256": find_predictors(options, folder),
+        "resolved settings": settings(options, folder),
     }
     state = prepare(options, sums, places, resume=resume, overwrite=overwrite)
     console = open_console(progress, quiet)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # what stops a job keeps what is finished, too
     try:
+        stop = None
         if not (state.finished and all(target.exists() for target in places)):
-            _generate(options, templates, folder, places, state, wanted, console)
+            stop = _generate(options, templates, folder, places, state, wanted, console)
         elif not quiet:
             print("finished already; nothing to generate", file=sys.stderr)
-        if not quiet or json_path is not None or report is not None:
-            files = [path for path in (json_path, report) if path is not None]
-            rows = _conclude(options, places, state, json_path, report, console)
-            if not quiet:
-                print_table(options, rows, [*(target.path for target in places), *files])
+        if pages or not (quiet or stop):
+            rows = _conclude(options, templates, places, state, json_path, report, console)
+            if not (quiet or stop):
+                print_table(options, rows, [*(target.path for target in places), *(path for _, path in pages)])
+        if stop:
+            _leave(1, stop)
     except KeyboardInterrupt:
         words = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]
         names = ", ".join(str(target.path) for target in places)
@@ -210,12 +231,8 @@ def generate(
 def _generate(
     options: Options, templates: list[AtomicSystem] | None, folder: Path, places: list[Target], state: Run,
     wanted: Filter | None, console: Console,
-) -> None:  # fmt: skip
-    """Makes and writes what is missing.
-
-    Raises:
-        typer.Exit: with code 1, after a line that says so: hardly any sample is valid.
-    """
+) -> str | None:  # fmt: skip
+    """Makes and writes what is missing; why it stopped before, if hardly any sample is valid."""
     with status(console, "loading weights"):
         import torch
 
@@ -248,11 +265,14 @@ def _generate(
             if writing is not None:
                 writing.result()
             outputs.finish()
+    except _HardlyAny as stop:
+        return str(stop)
     except torch.OutOfMemoryError as error:
         raise BackendUnavailableError(
             f"the memory of {generator.device} is too small for blocks of {state.place['block']:,}; "
             "start again with --overwrite and a smaller --batch-size"
         ) from error
+    return None
 
 
 def _blocks(
@@ -296,12 +316,14 @@ def _blocks(
         while kept < options.n:
             if wanted is not None and drawn >= GIVE_UP_AFTER and kept < GIVE_UP_BELOW * drawn:
                 remedy = "Try other --weights, more --steps or another --solver, or leave out --valid-only"
-                if options.unique or options.novel is not None:
-                    remedy = "There may be few more: ask for a smaller --n, or for less than --unique or --novel do"
-                _leave(
-                    1,
+                if options.unique or options.novel:
+                    farther = "raise --strength, " if options.like else ""
+                    remedy = f"There may be few more: lower --n, {farther}or leave out --unique or --novel"
+                if any(isinstance(value, tuple) for value in options.properties.values()):
+                    remedy = "The ranges of --property may be too narrow or too far from what was learnt; widen them"
+                raise _HardlyAny(
                     f"stopped: only {kept:,} of {drawn:,} samples are {asked(options)}, less than {GIVE_UP_BELOW:.0%}; "
-                    f"they are kept. {remedy}",
+                    f"they are kept. {remedy}"
                 )
             systems, fresh = next(stream), 0
             drawn += len(systems)
@@ -313,14 +335,20 @@ def _blocks(
 
 
 def _conclude(
-    options: Options, places: list[Target], state: Run, json_path: Path | None, report: Path | None, console: Console
+    options: Options,
+    templates: list[AtomicSystem] | None,
+    places: list[Target],
+    state: Run,
+    json_path: Path | None,
+    report: Path | None,
+    console: Console,
 ) -> list[tuple[str, str]]:
     """Judges the samples as they stand on disk, writes the summary and the report; gives the rows of a table."""
     from adit.eval.summary import summarise
 
     start = time.perf_counter()
     with status(console, "judging"):
-        systems, broken = read_back(places)
+        systems, broken = read_back(places) if state.count else ([], [])
         if len(systems) + len(broken) != state.count:
             raise InvalidInputError(
                 f"{places[0].path} and the other outputs hold {len(systems) + len(broken):,} samples where "
@@ -338,8 +366,10 @@ def _conclude(
     rows = summary.rows()
     if broken:
         rows.append(("unreadable entries", f"{len(broken):,}"))
-    if options.composition is not None:
-        rows.append((f"are {options.formula}", f"{of_formula(systems, options.composition).mean():.1%}"))
+    if (formulas := asked_formulas(options, templates)) is not None:
+        told = options.formula or "of the formula of their template"
+        if systems and (len(formulas) == 1 or all("index" in system.info for system in systems)):
+            rows.append((f"are {told}", f"{of_formula(systems, formulas, options.multiples).mean():.1%}"))
     for name, wanted in options.properties.items():
         rows += property_rows(systems, name, wanted)
     if options.valid_only:

@@ -26,14 +26,14 @@ class Filter:
     StructureMatcher says so: as `adit-eval` counts them.
     """
 
-    def __init__(self, options: Options) -> None:
-        """Opens the reference.
+    def __init__(self, options: Options, templates: Sequence[AtomicSystem] | None = None) -> None:
+        """Opens the references; `templates` are the structures of --like.
 
         Raises:
             UnreadableFileError: there is no such reference, or it holds nothing of the kind.
         """
-        self.options = options
-        self._reference = None if options.novel is None else _reference(options.novel, options.system)
+        self.options, self.formulas = options, asked_formulas(options, templates)
+        self._references = [_reference(name, options.system) for name in options.novel]
         self._smiles: set[str] = set()
         self._crystals: dict[bytes, list[AtomicSystem]] = {}  # kept, by reduced formula
 
@@ -45,16 +45,18 @@ class Filter:
             from adit.eval.molecules import validity
             from adit.eval.workers import Workers
 
-            if self._reference is not None:
+            if self._references:
                 with Workers(None) as workers:
-                    self._smiles |= set(self._reference.smiles("adit-rust", workers))
+                    self._smiles |= {
+                        entry for known in self._references for entry in known.smiles("adit-rust", workers)
+                    }
             if self.options.unique:
                 self._smiles |= {entry for entry in validity(kept) if entry is not None}
 
     def __call__(self, systems: list[AtomicSystem]) -> list[AtomicSystem]:
         """Those to keep, in order."""
-        if self.options.composition is not None:
-            systems = _where(of_formula(systems, self.options.composition), systems)
+        if self.formulas is not None:
+            systems = _where(of_formula(systems, self.formulas, self.options.multiples), systems)
         for name, wanted in self.options.properties.items():
             if isinstance(wanted, tuple):
                 systems = _where(within(systems, name, wanted), systems)
@@ -84,8 +86,8 @@ class Filter:
         from adit.validity import compositional, structural
 
         systems = _where(structural(systems) & compositional(systems), systems)
-        if self._reference is not None:
-            systems = _where(novel(systems, self._reference.data), systems)
+        for known in self._references:
+            systems = _where(novel(systems, known.data), systems)
         if self.options.unique:
             formulas = set(reduced_formulas(systems))
             before = [one for formula in sorted(formulas) for one in self._crystals.get(formula, ())]
@@ -94,9 +96,23 @@ class Filter:
         return systems
 
 
-def of_formula(systems: list[AtomicSystem], wanted: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which systems have these numbers of atoms of each element, from hydrogen on."""
-    same: NDArray[np.bool_] = (element_counts(pack(systems))[:, 1:] == wanted).all(1)
+def asked_formulas(options: Options, templates: Sequence[AtomicSystem] | None) -> NDArray[np.int64] | None:
+    """(K, 100) the composition that sample k modulo K should have; None if they may differ."""
+    if options.composition is not None:
+        return options.composition[None]
+    if templates is None or options.formula is not None:
+        return None
+    counts: NDArray[np.int64] = element_counts(pack(templates))[:, 1:]
+    return counts
+
+
+def of_formula(systems: list[AtomicSystem], formulas: NDArray[np.int64], multiples: bool = False) -> NDArray[np.bool_]:
+    """Which systems have the composition (K, 100) that was asked for, by the `index` of the sample; or a multiple."""
+    places = np.array([int(system.info.get("index", 0)) for system in systems], dtype=np.int64) % len(formulas)
+    counts, asked = element_counts(pack(systems))[:, 1:], formulas[places]
+    if multiples:
+        asked = asked * (counts.sum(1) // asked.sum(1))[:, None]
+    same: NDArray[np.bool_] = (counts == asked).all(1)
     return same
 
 

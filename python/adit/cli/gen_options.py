@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 import adit
 from adit.cli.common import check_writable
-from adit.elements import composition
+from adit.elements import composition, formula_of
 from adit.errors import CheckpointError, InvalidInputError
+from adit.validity import compositional
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from adit.system import AtomicSystem
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 # As in adit.generate and adit.flow.solver, which load torch; a test compares them.
 SYSTEMS = ("molecule", "crystal")
 SOLVERS = ("euler", "heun", "dpm++", "ancestral")
+MAX_STEPS = 10_000
 DEFAULT_WEIGHTS = "joint-tiny"
 DEFAULT_OUT = {"molecule": "molecules.sdf", "crystal": "crystals.extxyz"}
 
@@ -85,7 +88,7 @@ class Options:
     guide: float | None
     atoms: int | tuple[int, int] | None
     formula: str | None
-    like: str | None
+    like: tuple[str, ...]
     strength: float | None
     property_: tuple[str, ...]
     property_scale: float
@@ -96,7 +99,7 @@ class Options:
     weights: str
     valid_only: bool
     unique: bool
-    novel: str | None
+    novel: tuple[str, ...]
 
     def __post_init__(self) -> None:
         if self.system not in SYSTEMS:
@@ -107,13 +110,15 @@ class Options:
         for name, value in counts.items():
             if value is not None and value < 1:
                 raise InvalidInputError(f"{name} must be at least 1; got {value}")
+        if self.steps is not None and self.steps > MAX_STEPS:
+            raise InvalidInputError(f"--steps must be at most {MAX_STEPS:,}; got {self.steps:,}")
         if not 0 <= self.seed <= _MAX_SEED:
             raise InvalidInputError(f"--seed must be a whole number from 0 to {_MAX_SEED}; got {self.seed}")
         for name, scale in (("--cfg", self.cfg), ("--guide", self.guide)):
             if scale is not None and not math.isfinite(scale):
                 raise InvalidInputError(f"{name} must be a finite number (1 is no guidance); got {scale}")
         self._check_formula()
-        if self.strength is not None and self.like is None:
+        if self.strength is not None and not self.like:
             raise InvalidInputError("--strength says how far from the structures of --like; give it, too")
         if not math.isfinite(self.property_scale):
             raise InvalidInputError(f"--property-scale must be a finite number; got {self.property_scale}")
@@ -132,13 +137,22 @@ class Options:
         if counts is None:
             return
         low, high = (1, _MAX_ATOMS) if self.atoms is None else _pair(self.atoms)
-        if not low <= counts.sum() <= high:
-            raise InvalidInputError(f"--formula {self.formula} has {counts.sum()} atoms; {low} to {high} can be made")
+        size = int(counts.sum())
+        fits = high // size * size if self.multiples else size
+        if not low <= fits <= high:
+            raise InvalidInputError(f"--formula {self.formula} has {size} atoms; {low} to {high} can be made")
+        if self.valid_only and (reason := never_valid(self.system, counts)):
+            raise InvalidInputError(f"--formula {self.formula} {reason}: none would be valid")
 
     @property
     def composition(self) -> NDArray[np.int64] | None:
-        """(100,) atoms of each element that all samples should have, from hydrogen on; None if they may differ."""
+        """(100,) atoms of each element, from hydrogen on, that all samples should have; None if they may differ."""
         return None if self.formula is None or self.formula in ("any", "training", "new") else composition(self.formula)
+
+    @property
+    def multiples(self) -> bool:
+        """Whether cells may hold several times the formula: as many as --atoms allows."""
+        return self.system == "crystal" and self.atoms is not None
 
     @property
     def properties(self) -> dict[str, float | tuple[float, float]]:
@@ -171,6 +185,30 @@ def _pair(atoms: int | tuple[int, int]) -> tuple[int, int]:
     return atoms if isinstance(atoms, tuple) else (atoms, atoms)
 
 
+def never_valid(system: str, counts: NDArray[np.int64]) -> str:
+    """Why nothing of this composition (100,) can be valid; "" if something can."""
+    if system == "molecule":
+        odd = int(counts @ np.arange(1, len(counts) + 1)) % 2
+        return "has an odd number of electrons" if odd else ""
+    return "" if compositional(formula_of(counts), threads=1) else "does not pass SMACT's test of charge balance"
+
+
+def protect(options: Options, outputs: list[tuple[str, Path]]) -> None:
+    """Sees to it that no output replaces what the options read.
+
+    Raises:
+        InvalidInputError: one would; names both options.
+    """
+    read = [("--like", name) for name in options.like] + [("--novel", name) for name in options.novel]
+    read += [("--predictor", str(Path(name) / "predictor.json")) for name in options.predictor]
+    for option, path in outputs:
+        for other, name in read:
+            if Path(name).exists() and path.exists() and Path(name).samefile(path):
+                raise InvalidInputError(
+                    f"{option} {path}: is what {other} reads, and would be lost. Choose another name"
+                )
+
+
 def read_templates(options: Options) -> tuple[list[AtomicSystem] | None, str | None]:
     """The structures of --like, checked with the options that go with them, and the sha256 of their atoms.
 
@@ -178,21 +216,30 @@ def read_templates(options: Options) -> tuple[list[AtomicSystem] | None, str | N
         InvalidInputError: they cannot be what samples are variations of, or contradict an option.
         UnreadableFileError: the file cannot be read.
     """
-    if options.like is None:
+    if not options.like:
         return None, None
     from adit.convert import read
     from adit.templates import templates_from
 
-    systems = read(options.like)
+    systems = [system for name in options.like for system in read(name)]
     try:
         templates_from(options.system, systems, options.strength, options.formula, options.atoms)
     except InvalidInputError as error:
-        raise InvalidInputError(f"--like {options.like}: {error}") from error
+        raise InvalidInputError(f"--like {' '.join(options.like)}: {error}") from error
     content = hashlib.sha256()
     for system in systems:
         for part in (system.numbers, system.positions, system.cell):
             content.update(repr(None if part is None else part.tolist()).encode())
     return systems, content.hexdigest()
+
+
+def settings(options: Options, folder: Path) -> dict[str, Any]:
+    """What the sampler works with: the options, and the defaults of the weights for those not given."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    given = {name: getattr(options, name) for name in ("steps", "solver", "cfg", "guide", "formula")}
+    if options.like and options.formula is None:
+        given["formula"] = "that of the template"
+    return {name: config["sampling"][options.system][name] if value is None else value for name, value in given.items()}
 
 
 def find_predictors(options: Options, folder: Path) -> list[str]:

@@ -80,12 +80,24 @@ class Run:
             raise InvalidInputError(f"--resume: {self.path} is damaged ({error!r}). {hint}") from error
         for name in [*self.options, *(name for name in options if name not in self.options)]:
             old, new = options.get(name), self.options.get(name)
-            if old != new:
-                shown = name if " " in name else f"--{name.replace('_', '-')}"
-                raise InvalidInputError(
-                    f"--resume: {shown} was {_show(old)} and is now {_show(new)}; the samples would not fit "
-                    "together. Give the same options, or start again with --overwrite"
-                )
+            if old == new or name == "threads" or (name == "n" and self._grow(old, new)):
+                continue
+            change = f"--{name.replace('_', '-')} was {_show(old)} and is now {_show(new)}"
+            if " " in name:
+                change = f"the {name.removesuffix(' sha256')} are not what they were"
+            raise InvalidInputError(
+                f"--resume: {change}; the samples would not fit together. Give the same options (--n may be larger), "
+                "or start again with --overwrite"
+            )
+
+    def _grow(self, old: Any, new: Any) -> bool:
+        """Whether more samples are asked for than before; the last block, which may have been cut short, is made again
+        then, and what is in the outputs already is kept."""
+        if not isinstance(old, int) or new <= old:
+            return False
+        self.finished = False
+        del self.written[-1:]
+        return True
 
     def settle(self, place: dict[str, Any]) -> list[str]:
         """Notes block size, device and versions. A run that goes on keeps its block size.

@@ -93,7 +93,7 @@ def noun(options: Options) -> str:
 
 def asked(options: Options) -> str:
     """What the samples that are kept are: "valid", "valid, unique and novel", ..."""
-    words = [word for word, wanted in (("unique", options.unique), ("novel", options.novel is not None)) if wanted]
+    words = [word for word, wanted in (("unique", options.unique), ("novel", bool(options.novel))) if wanted]
     return "valid" if not words else f"valid{', ' if len(words) == 2 else ' and '}{' and '.join(words)}"
 
 
