@@ -46,9 +46,11 @@ weights
 train.reconstruct
 prior
 templates
+steering
 generate
 train.validate
 train.stages
+train.property
 adit
 cli
 """

@@ -102,9 +102,10 @@ class _Run:
             group.streams.append(stream)
         return [of_size[size] for size in sorted(of_size)]
 
-    def origin(self, index: int) -> dict[str, int]:
-        """Of which template a sample is a variation."""
-        return {} if self.templates is None else {"like": index % len(self.templates.systems)}
+    def about(self, index: int) -> dict[str, Any]:
+        """The `info` of a sample."""
+        own = {"id": f"{self.system}-{self.seed}-{index}", "index": index, "seed": self.seed}
+        return own if self.templates is None else own | self.templates.origin(index)
 
     def counts(self, groups: list[_Group], device: torch.device) -> Tensor | None:
         """The composition that each system of the groups is told: (B, 100)."""
@@ -335,8 +336,7 @@ class Generator:
         for made in self._in_threads(run, self._batches(run.groups(indices))):
             for group, systems in made:
                 for index, system in zip(group.indices, systems, strict=True):
-                    about = {"index": index, "seed": run.seed} | run.origin(index)
-                    out[index] = replace(system, info=about | dict(system.info))
+                    out[index] = replace(system, info=run.about(index) | dict(system.info))
             if progress is not None:
                 progress(sum(len(systems) for _, systems in made))
         return [out[index] for index in indices]

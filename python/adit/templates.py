@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ class Templates:
 
     Attributes:
         systems: the K templates: molecules with their atoms in the order of `molecule_order`, crystals in their Niggli
-            cells.
+            cells; `info` holds their `id` where they have one.
         counts: (K, 100) atoms of each element, from hydrogen on, that the network is told; None if it is not.
         begin: the time that they are noised to; 0 leaves nothing of them.
     """
@@ -54,6 +54,12 @@ class Templates:
         rows = element_counts(pack(self.systems))[:, 1:]
         for place, (system, counts) in enumerate(zip(self.systems, rows, strict=True)):
             yield f"structure {place} ({system.formula})", counts
+
+    def origin(self, index: int) -> dict[str, Any]:
+        """Which template sample number `index` is a variation of, for its `info`."""
+        place = index % len(self.systems)
+        known = self.systems[place].info
+        return {"like": place} | ({"like_id": known["id"]} if known else {})
 
     def batch(self, indices: Sequence[int], streams: Sequence[np.random.Generator]) -> SystemBatch:
         """The templates of samples of one size, each turned (a molecule) or shifted (a crystal) at random."""
@@ -139,7 +145,8 @@ def _standard(given: list[AtomicSystem], system: str) -> list[AtomicSystem]:
         if isinstance(entry, BrokenEntry):
             raise InvalidInputError(f"`like`, structure {place}: {entry.reason}")
         order = slice(None) if entry.is_periodic else molecule_order(entry)
-        made.append(AtomicSystem(entry.numbers[order], entry.positions[order], entry.cell))
+        info = {"id": entry.info["id"]} if entry.info.get("id") else {}
+        made.append(AtomicSystem(entry.numbers[order], entry.positions[order], entry.cell, info))
     return made
 
 

@@ -23,6 +23,7 @@ from adit.convert import read, write
 from adit.data.packed import PackedDataset
 from adit.eval.crystals import novel, unique
 from adit.eval.molecules import connected, validity
+from adit.symmetry import spacegroups, symmetrize
 from adit.system import AtomicSystem
 from adit.validity import compositional, structural
 
@@ -148,6 +149,21 @@ def test_multiples_of_a_crystals_formula(gen: Call) -> None:
     assert code == 2 and "TiO2 has 3 atoms; 4 to 5 can be made" in err
     code, _, err = gen("--formula", "CH4", "--atoms", "3-10", "--n", 5, "--out", "m.extxyz")
     assert code == 0 and {len(system) for system in read("m.extxyz")} == {5}
+
+
+def test_crystals_snapped_to_their_symmetry(gen: Call) -> None:
+    """As the library snaps those of the same seed."""
+    common = ["--system", "crystal", "--weights", "joint-tiny", "--steps", 10, "--formula", "TiO2", "--n", 12]
+    assert gen(*common, "--out", "plain.extxyz")[0] == 0
+    assert gen(*common, "--symmetrize", 0.2, "--out", "snapped.extxyz")[0] == 0
+    made, expected = read("snapped.extxyz"), symmetrize(read("plain.extxyz"), 0.2)
+    for one, other in zip(made, expected, strict=True):
+        np.testing.assert_allclose(one.positions, other.system.positions, atol=1e-6)
+        assert one.info["spacegroup"] == other.spacegroup
+    assert sum(one.info["spacegroup"] > 1 for one in made) > sum(spacegroups(read("plain.extxyz"), 0.01) > 1)
+    for options in (["--symmetrize", 0.1], ["--system", "crystal", "--symmetrize", 0]):
+        code, _, err = gen(*options)
+        assert code == 2 and "--symmetrize is by how far an atom of a crystal may be moved" in err
 
 
 def test_inputs_and_other_files_are_never_replaced(gen: Call) -> None:

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Generator as Blocks
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -121,6 +122,14 @@ def generate(
         list[str] | None,
         typer.Option(metavar="FOLDER", help="A predictor of `adit-train property`, besides those of the weights."),
     ] = None,
+    symmetrize: Annotated[
+        float | None,
+        typer.Option(
+            metavar="ANGSTROM",
+            help="Snap crystals to the highest symmetry that moves no atom by more than this, e.g. 0.1; their space "
+            "group then stands in `spacegroup`.",
+        ),
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Samples made together; default: automatic.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads; default: as torch chooses.")] = None,
@@ -176,6 +185,7 @@ def generate(
         property_=tuple(wanted_properties or ()),
         property_scale=property_scale,
         predictor=tuple(predictor or ()),
+        symmetrize=symmetrize,
         batch_size=batch_size,
         device=device,
         threads=threads,
@@ -327,11 +337,21 @@ def _blocks(
                 )
             systems, fresh = next(stream), 0
             drawn += len(systems)
+            if options.symmetrize is not None:
+                systems = snapped(systems, options.symmetrize, options.threads)
             if wanted is not None:
                 systems = wanted(systems)[: options.n - kept]
             kept += len(systems)
             advance(kept, drawn)
             yield systems
+
+
+def snapped(systems: list[AtomicSystem], displacement: float, threads: int | None) -> list[AtomicSystem]:
+    """Crystals with the symmetry that `adit.symmetry.symmetrize` finds, and its number in their `info`."""
+    from adit.symmetry import symmetrize
+
+    found = symmetrize(systems, displacement, threads=threads)
+    return [replace(one.system, info={**one.system.info, "spacegroup": one.spacegroup}) for one in found]
 
 
 def _conclude(

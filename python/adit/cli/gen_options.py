@@ -34,6 +34,7 @@ DEFAULT_OUT = {"molecule": "molecules.sdf", "crystal": "crystals.extxyz"}
 
 _MAX_SEED = 2**63 - 1
 _MAX_ATOMS = 2048
+_MAX_DISPLACEMENT = 1.0
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
@@ -93,6 +94,7 @@ class Options:
     property_: tuple[str, ...]
     property_scale: float
     predictor: tuple[str, ...]
+    symmetrize: float | None
     batch_size: int | None
     device: str
     threads: int | None
@@ -124,6 +126,11 @@ class Options:
             raise InvalidInputError(f"--property-scale must be a finite number; got {self.property_scale}")
         if self.predictor and not self.properties:
             raise InvalidInputError("--predictor is for --property; say what is wanted, such as --property gap=0.25")
+        if self.symmetrize is not None and (self.system != "crystal" or not 0 < self.symmetrize <= _MAX_DISPLACEMENT):
+            raise InvalidInputError(
+                f"--symmetrize is by how far an atom of a crystal may be moved, above 0 to {_MAX_DISPLACEMENT} "
+                f"Angstrom; got {self.symmetrize} for a {self.system}"
+            )
         if not _DEVICE.fullmatch(self.device):
             raise InvalidInputError(f"--device must be auto, cpu, cuda or cuda:N; got {self.device!r}")
 
