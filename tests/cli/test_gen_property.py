@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import ase.io
@@ -13,10 +17,13 @@ import torch
 from rdkit import Chem
 
 from adit.config import DiTConfig
+from adit.convert import read, write
+from adit.data.packed import PackedDataset
 from adit.models.predictor import PropertyPredictor
 from adit.weights.predictors import Predictor, latent_space, save_predictor
 from adit.weights.store import load_pretrained
 
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 Call = Callable[..., tuple[int, str, str]]
 
 
@@ -123,3 +130,28 @@ def test_a_resume_knows_another_property_or_predictor(gen: Call, predictor: Path
     code, _, err = gen("--property", "p=1", *options, "--overwrite")
     assert code == 2
     assert "latents of other weights" in err
+
+
+def test_the_guide_to_a_property_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its commands as they stand there, with fewer steps and samples."""
+    from adit.cli import data, gen, train
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ADIT_DATA_DIR", str(tmp_path / "cache"))
+    molecules = [one for one in PackedDataset.load(FIXTURES / "tiny_dataset") if not one.is_periodic]
+    write("mine.sdf", [replace(one, info={"logp": 0.1 * k}) for k, one in enumerate(molecules)])
+    section = (FIXTURES.parents[1] / "docs" / "properties.md").read_text("utf-8").split("## Your own property")[1]
+    lines = re.findall(r"(?m)^(adit-[^#\n]*)", section)[:3]
+    fewer = {"adit-train": ["--steps", "3", "--no-compile", "--threads", "1"], "adit-gen": ["--n", "2", "--steps", "3"]}
+    mains = {"adit-data": data.main, "adit-train": train.main, "adit-gen": gen.main}
+    for line in lines:
+        words = shlex.split(line)
+        monkeypatch.setattr(sys, "argv", [*words, *fewer.get(words[0], [])])
+        with pytest.raises(SystemExit) as stop:
+            mains[words[0]]()
+        assert stop.value.code in (0, None), capsys.readouterr()
+    assert len(lines) == 3
+    assert "try: adit-gen --property logp=" in capsys.readouterr().out
+    assert all("predicted_logp" in one.info for one in read("molecules.sdf"))
