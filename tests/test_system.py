@@ -65,6 +65,8 @@ def test_fields_are_typed_owned_and_read_only() -> None:
         ([6], [[0, 0, 0]], [4, 4, 4], ["`cell`", "(3, 3)", "(3,)"]),
         ([6], [[0, 0, 0]], np.zeros((3, 3)), ["`cell`", "volume", "cell=None"]),
         ([6], [[0, 0, 0]], [[1, 0, 0], [0, 1, 0], [1, 1, 0]], ["`cell`", "coplanar"]),
+        ([6], [[0, 0, 0]], np.eye(3) * 1e-3, ["`cell`", "span only 1.0e-09 cubic Angstrom", "in Angstrom"]),
+        ([6], [[0, 0, 0]], np.diag([1e3, 1e3, 1e-13]), ["`cell`", "span only"]),
         ([6], [[0, 0, 0]], np.full((3, 3), np.nan), ["`cell`", "finite"]),
     ],
 )

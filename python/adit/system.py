@@ -27,6 +27,10 @@ _EMPTY: Mapping[str, Any] = MappingProxyType({})
 class AtomicSystem:
     """A molecule (no cell) or a crystal (periodic in three directions), immutable.
 
+    Structures of other libraries become one by `adit.convert.ase.from_ase`, `adit.convert.pymatgen.from_pymatgen` and
+    `adit.convert.rdkit.from_rdkit`; functions of adit that take systems take them as they are. Back by `to_ase`,
+    `to_pymatgen` and `to_rdkit`. Files are read by `adit.read`.
+
     Attributes:
         numbers: (n,) int64, atomic numbers from 1 to 100.
         positions: (n, 3) float64, Cartesian, Angstrom.
@@ -166,7 +170,7 @@ class AtomicSystem:
 def _as_array(name: str, value: ArrayLike, dtype: type) -> NDArray[Any]:
     try:
         raw = np.asarray(value)
-        if dtype is np.int64 and raw.size and not np.equal(np.mod(raw, 1), 0).all():
+        if dtype is np.int64 and raw.dtype.kind not in "iu" and not np.equal(np.mod(raw, 1), 0).all():
             raise InvalidInputError(f"`{name}` must be whole numbers; got {raw.dtype} values with fractions")
         array: NDArray[Any] = np.array(raw, dtype=dtype, copy=True, order="C")
     except (TypeError, ValueError, OverflowError) as error:
@@ -183,9 +187,12 @@ def _check_cell(value: ArrayLike) -> NDArray[np.float64]:
         raise InvalidInputError(f"`cell` must have shape (3, 3) in Angstrom, row vectors; got {cell.shape}")
     if not np.isfinite(cell).all():
         raise InvalidInputError(f"`cell` must be finite; got {cell.tolist()}")
-    if abs(np.linalg.det(cell)) < 1e-6:
+    volume, lengths = abs(np.linalg.det(cell)), np.linalg.norm(cell, axis=1)
+    if volume < 1e-6:
+        flat = volume <= 1e-6 * lengths.prod()
+        wrong = "are (nearly) coplanar" if flat else f"span only {volume:.1e} cubic Angstrom"
         raise InvalidInputError(
-            f"`cell` must have a volume; its row vectors {cell.tolist()} are (nearly) coplanar. "
-            "For a molecule pass cell=None"
+            f"`cell` must have a volume; its row vectors {cell.tolist()} {wrong}. "
+            "Give them in Angstrom; for a molecule pass cell=None"
         )
     return cell

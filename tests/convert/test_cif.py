@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import re
 import warnings
 from pathlib import Path
 
@@ -95,3 +96,50 @@ def test_damaged_cif_never_raises(place: int, inserted: str) -> None:
     text = mp20_cifs(1)[0]
     for entry in parse_cif(text[:place] + inserted + text[place + 7 :], "name"):
         assert isinstance(entry, AtomicSystem | BrokenEntry)
+
+
+def reason(text: str) -> str:
+    [entry] = parse_cif(text, "x")
+    assert isinstance(entry, BrokenEntry)
+    return entry.reason
+
+
+@pytest.mark.parametrize("species", [{"Cu": 0.5, "Au": 0.5}, {"Cu": 0.5}])
+def test_partial_occupancy_as_pymatgen_writes_it(species: dict[str, float]) -> None:
+    from pymatgen.core import Lattice, Structure
+
+    alloy = Structure(Lattice.cubic(3.8), [species] * 4, [[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])
+    assert "disordered structure: site 0 holds Cu:0.5" in reason(alloy.to(fmt="cif"))
+    sites = [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0, 0.5], [0, 0.5, 0.5], [0.5, 0.5, 0]]
+    manganite = Structure(Lattice.cubic(3.9), [{"La": 0.67, "Sr": 0.33}, "Mn", "O", "O", "O"], sites)
+    assert "disordered structure: site 0 holds Sr:0.33, La:0.67" in reason(manganite.to(fmt="cif"))
+
+
+@pytest.mark.parametrize("operation", ["'x, y, z'", "'x,y,z'"])  # the fast reader and pymatgen
+def test_hydrogens_that_are_not_located(operation: str) -> None:
+    ice = AtomicSystem.from_fractional(
+        [8, 1, 1, 8, 1, 1], np.linspace(0, 0.9, 18).reshape(6, 3) % 0.97, np.eye(3) * 4.5
+    )
+    lines = format_cif(ice).replace("'x, y, z'", operation).splitlines(keepends=True)
+    [whole] = parse_cif("".join(lines), "x")
+    assert isinstance(whole, AtomicSystem) and whole.formula == "H4O2"
+    oxygens = "".join(line for line in lines if not line.startswith("  H"))
+    assert reason(oxygens) == "4 of 4 hydrogens of the formula are not located; add them"
+    assert reason("".join(lines[:-1])) == (
+        "1 of 4 hydrogens of the formula are not located (or the file is truncated); add them"
+    )
+    assert "truncated" in reason("".join(line for line in lines if not line.startswith("  O  O0")))
+
+
+def test_a_formula_of_half_the_cell_is_no_damage() -> None:
+    salt = AtomicSystem.from_fractional([11, 11, 17, 17], np.arange(12).reshape(4, 3) / 13, np.eye(3) * 5)
+    [entry] = parse_cif(format_cif(salt).replace("'Cl2 Na2'", "'Cl1 Na1'"), "x")
+    assert isinstance(entry, AtomicSystem) and entry.formula == "Cl2Na2"
+
+
+def test_wherever_a_cif_is_torn_the_reason_is_of_the_file() -> None:
+    text = (FIXTURES / "odd" / "latin1.cif").read_text(encoding="latin-1")
+    for end in range(0, len(text), 5):
+        for entry in parse_cif(text[:end], "x"):
+            words = "no _atom_site_ loop|may be truncated|truncated: "
+            assert isinstance(entry, AtomicSystem) or re.search(words, entry.reason), entry

@@ -244,3 +244,13 @@ def test_what_a_broken_entry_would_have_been(tmp_path: Path, name: str, text: st
     (entry,) = iread(tmp_path)
     assert isinstance(entry, BrokenEntry)
     assert entry.periodic is periodic
+
+
+def test_the_error_says_how_much_is_broken(tmp_path: Path) -> None:
+    with pytest.raises(
+        UnreadableFileError, match=r"torn\.xyz\[2\]: truncated: .* \(1 of 2 entries cannot be read\)$"
+    ) as info:
+        read(ODD / "torn.xyz")
+    assert "on_error" not in str(info.value), "not every reader writes Python"
+    with pytest.raises(UnreadableFileError, match=r"only$|crystals$"):
+        read(ODD / "slab.extxyz")

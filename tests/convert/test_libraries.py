@@ -124,3 +124,15 @@ def test_what_rdkit_molecules_are_refused() -> None:
         from_rdkit(full, conformer=7)
     with pytest.raises(InvalidInputError, match="crystal"):
         to_rdkit(AtomicSystem([6], [[0, 0, 0]], np.eye(3) * 3))
+
+
+def test_charges_and_names_come_along() -> None:
+    ion = Chem.AddHs(Chem.MolFromSmiles("CC(=O)[O-]"))
+    AllChem.EmbedMolecule(ion, randomSeed=1)
+    ion.SetProp("_Name", "acetate")
+    system = from_rdkit(ion)
+    assert dict(system.info) == {"id": "acetate", "charge": -1}
+    assert Chem.MolToSmiles(Chem.RemoveHs(to_rdkit(system))) == "CC(=O)[O-]"
+    assert from_rdkit(ion, info={}).info == {}
+    assert from_pymatgen(Molecule(["O", "H"], [[0, 0, 0], [0, 0, 1]], charge=-1)).info == {"charge": -1}
+    assert from_pymatgen(Molecule(["He"], [[0, 0, 0]])).info == {}

@@ -8,19 +8,24 @@ import time
 import zipfile
 from pathlib import Path
 
+import ase.build
 import ase.io
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pymatgen.core import Molecule
 from rdkit import Chem
+from rdkit.Chem import rdDistGeom
 
 from adit.convert import open_writer, read, write
+from adit.convert.ase import from_ase
 from adit.convert.base import BrokenEntry
 from adit.convert.files import iread
 from adit.convert.writers import format_extxyz
 from adit.data.packed import PackedDataset
 from adit.errors import InvalidInputError
+from adit.packing import SystemLike, as_system
 from adit.system import AtomicSystem
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -189,3 +194,62 @@ def test_zip_holds_only_plain_names(tmp_path: Path, tiny: PackedDataset) -> None
 def test_any_info_can_be_written(info: dict[str, object]) -> None:
     text = format_extxyz(AtomicSystem([1], [[0, 0, 0]], None, info))
     assert len(text.splitlines()) == 3
+
+
+def mixed() -> list[SystemLike]:
+    """Water and an ion by three libraries, salt by two."""
+    water = ase.build.molecule("H2O")
+    salt = ase.build.bulk("NaCl", "rocksalt", 5.64)
+    ion = Chem.AddHs(Chem.MolFromSmiles("[OH3+]"))
+    rdDistGeom.EmbedMolecule(ion, randomSeed=1)
+    ion.SetProp("_Name", "hydronium")
+    return [water, ion, Molecule(["O", "H"], [[0, 0, 0], [0, 0, 0.97]], charge=-1), salt, from_ase(salt).to_pymatgen()]
+
+
+def test_objects_of_other_libraries_are_written(tmp_path: Path) -> None:
+    things = mixed()
+    assert write(tmp_path / "x.extxyz", things) == 5
+    for old, new, frame in zip(
+        things, read(tmp_path / "x.extxyz"), ase.io.read(tmp_path / "x.extxyz", ":"), strict=True
+    ):
+        assert new == as_system(old)
+        np.testing.assert_array_equal(frame.pbc, new.is_periodic)
+    assert [system.info.get("charge", 0) for system in read(tmp_path / "x.extxyz")] == [0, 1, -1, 0, 0]
+    assert write(tmp_path / "x.sdf", iter(things[:3])) == 3
+    mols = list(Chem.SDMolSupplier(str(tmp_path / "x.sdf")))
+    assert [Chem.MolToSmiles(mol) for mol in mols] == ["O", "[OH3+]", "[OH-]"]
+    assert mols[1].GetProp("_Name") == "hydronium"
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_one_object_needs_no_list(tmp_path: Path, place: int) -> None:
+    thing = mixed()[place]
+    name = "x.sdf" if place < 3 else "x.cif"
+    assert write(tmp_path / name, thing) == 1
+    assert len(read(tmp_path / name)[0]) == len(as_system(thing))
+    with open_writer(tmp_path / "y.extxyz") as writer:
+        writer.write(thing)
+    assert read(tmp_path / "y.extxyz") == [as_system(thing)]
+
+
+def test_what_is_no_molecule_or_crystal_is_named(tmp_path: Path) -> None:
+    slab = ase.build.fcc111("Cu", (1, 1, 2), vacuum=5)
+    with pytest.raises(
+        InvalidInputError, match=r"x\.extxyz, system 1: atoms are periodic in \[True, True, False\]; adit"
+    ):
+        write(tmp_path / "x.extxyz", [ase.build.molecule("H2O"), slab])
+    with pytest.raises(InvalidInputError, match=r"system 0: atoms are periodic in"):
+        write(tmp_path / "x.cif", slab)
+    with pytest.raises(InvalidInputError, match=r"system 0: a system must be an AtomicSystem.*got str"):
+        write(tmp_path / "x.xyz", "x")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["x.sdf", "x.extxyz"])
+def test_whole_numbers_stay_whole(tmp_path: Path, name: str) -> None:
+    info = {"id": "a", "index": 0, "seed": 2**63 - 1, "like": -3, "energy": 1.0, "big": 10**40, "code": "1e5x"}
+    write(tmp_path / name, AtomicSystem([2], [[0, 0, 0]], None, info))
+    [system] = read(tmp_path / name)
+    found = {key: system.info[key] for key in info}
+    assert found == info
+    assert [type(found[key]) for key in info] == [str, int, int, int, float, int, str]
+    assert PackedDataset.from_systems([system])[0].info["big"] == 1e40

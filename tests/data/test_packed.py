@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import ase.build
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -215,3 +216,12 @@ def test_arrays_that_do_not_fit_together_are_refused(copy: Path, name: str, chan
     np.save(copy / f"{name}.npy", change(array))
     with pytest.raises(UnreadableFileError, match="Prepare it again"):
         PackedDataset.load(copy)
+
+
+def test_objects_of_other_libraries_are_packed() -> None:
+    given = systems()
+    found = PackedDataset.from_systems([given[0].to_ase(), given[1].to_pymatgen(), given[2].to_rdkit()])
+    assert list(found) == given and found.properties["id"].tolist() == ["a", "b", ""]
+    slab = ase.build.fcc111("Cu", (1, 1, 2), vacuum=5)
+    with pytest.raises(InvalidInputError, match=r"system 1: atoms are periodic in \[True, True, False\]"):
+        PackedDataset.from_systems([given[0], slab])

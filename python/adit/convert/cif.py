@@ -82,10 +82,14 @@ def _parse_plain(match: re.Match[str], source: str, info: Mapping[str, Any]) -> 
     words = body.split()
     expected = sum(int(count or 1) for count in _COUNT.findall(quoted or bare))
     symbols = words[::7]
+    if len(words) % 7 == 0:
+        unusual = any(symbol not in NUMBERS for symbol in symbols) or {_real(word) for word in words[6::7]} != {1.0}
+        if unusual or len(symbols) > expected:
+            return None
+        if reason := _lacking_hydrogens(Counter(symbols), _formula(quoted or bare)):
+            return BrokenEntry(source, reason)
     if len(words) % 7 or len(symbols) != expected:
         return BrokenEntry(source, f"truncated: {len(words) // 7} atom lines where the formula has {expected} atoms")
-    if any(symbol not in NUMBERS for symbol in symbols) or {float(word) for word in words[6::7]} != {1.0}:
-        return None
     try:
         parameters = np.array(cell, dtype=np.float64)
         fractional = np.array([words[3::7], words[4::7], words[5::7]], dtype=np.float64).T
@@ -119,34 +123,64 @@ def _parse_block(block: str, source: str, info: Mapping[str, Any]) -> AtomicSyst
             parser = CifParser.from_str(block)
             structures: list[Structure] = parser.parse_structures(primitive=False, check_occu=True)
         except (ValueError, KeyError, IndexError, AssertionError, TypeError, ZeroDivisionError, StopIteration) as error:
-            return BrokenEntry(source, _one_line(error))
+            return BrokenEntry(source, _torn(error))
     try:
         system = from_pymatgen(structures[0], {"id": source, **info})
     except InvalidInputError as error:
         return BrokenEntry(source, str(error))
-    return (
-        system
-        if _complete(system, block)
-        else BrokenEntry(
-            source, f"the atoms add up to {system.formula}, not to the formula of the file; it may be truncated"
-        )
+    reason = _incomplete(system, block)
+    return BrokenEntry(source, reason) if reason else system
+
+
+def _incomplete(system: AtomicSystem, block: str) -> str:
+    """Why the atoms are not a multiple of _chemical_formula_sum, within 1 %, where the file has one; "" if they are."""
+    found = re.search(r"""(?m)^_chemical_formula_sum\s+(?:'([^'\n]*)'|"([^"\n]*)"|(\S+))""", block)
+    wanted, held = _formula("".join(found.groups("")) if found else ""), Counter(system.symbols)
+    if not wanted or _spread(held, wanted) <= 1.01:
+        return ""
+    return _lacking_hydrogens(held, wanted) or (
+        f"the atoms add up to {system.formula}, not to the formula of the file; it may be truncated"
     )
 
 
-def _complete(system: AtomicSystem, block: str) -> bool:
-    """Whether the atoms are a multiple of _chemical_formula_sum, within 1 %, where the file has one."""
-    found = re.search(r"""(?m)^_chemical_formula_sum\s+(?:'([^'\n]*)'|"([^"\n]*)"|(\S+))""", block)
-    pairs = re.findall(r"([A-Z][a-z]?)(\d*\.?\d*)", "".join(found.groups("")) if found else "")
-    wanted: dict[str, float] = defaultdict(float)
-    for symbol, count in pairs:
-        wanted["H" if symbol in ("D", "T") else symbol] += float(count or 1)
-    held = Counter(system.symbols)
-    if not wanted:
-        return True
-    if set(held) != set(wanted):
-        return False
-    ratios = [held[symbol] / wanted[symbol] for symbol in held]
-    return max(ratios) <= 1.01 * min(ratios)
+def _formula(text: str) -> dict[str, float]:
+    """How many atoms of each element; deuterium is hydrogen."""
+    counts: dict[str, float] = defaultdict(float)
+    for symbol, count in re.findall(r"([A-Z][a-z]?)(\d*\.?\d*)", text):
+        counts["H" if symbol in ("D", "T") else symbol] += float(count or 1)
+    return counts
+
+
+def _spread(held: Mapping[str, float], wanted: Mapping[str, float]) -> float:
+    """How far two compositions are from being proportional: 1 if they are, infinite if their elements differ."""
+    ratios = [held[symbol] / wanted[symbol] for symbol in held if wanted.get(symbol)]
+    return max(ratios) / min(ratios) if ratios and set(held) == set(wanted) else np.inf
+
+
+def _lacking_hydrogens(held: Mapping[str, float], wanted: Mapping[str, float]) -> str:
+    """The reason, if nothing but hydrogens keeps the atoms from the formula; else ""."""
+    rest, full = ({name: count for name, count in each.items() if name != "H"} for each in (held, wanted))
+    if _spread(rest, full) > 1.01:
+        return ""
+    expected = wanted.get("H", 0) * sum(rest.values()) / sum(full.values())
+    missing = round(expected - held.get("H", 0))
+    doubt = " (or the file is truncated)" if held.get("H") else ""
+    words = f"{missing} of {round(expected)} hydrogens of the formula are not located{doubt}; add them"
+    return words if missing > 0 else ""
+
+
+def _torn(error: Exception) -> str:
+    """What pymatgen says; for a loop that breaks off this speaks of its code."""
+    if isinstance(error, ZeroDivisionError) or str(error).startswith("zip() argument"):
+        return "a loop_ breaks off or has rows of different lengths; the file may be truncated"
+    return _one_line(error)
+
+
+def _real(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return np.nan
 
 
 def _one_line(error: BaseException) -> str:

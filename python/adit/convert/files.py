@@ -14,7 +14,8 @@ from typing import BinaryIO, Literal, cast
 
 from adit.convert.base import BrokenEntry, reading
 from adit.convert.cif import parse_cif
-from adit.convert.text import Entry, parse_poscar, parse_sdf, parse_xyz
+from adit.convert.poscar import parse_poscar
+from adit.convert.text import Entry, parse_sdf, parse_xyz
 from adit.errors import InvalidInputError, UnreadableFileError
 from adit.system import AtomicSystem
 
@@ -62,7 +63,8 @@ def read(path: str | os.PathLike[str], *, on_error: Literal["raise", "warn", "sk
 
     Raises:
         UnreadableFileError: a broken entry (with "raise"), a file that is not what its name claims, or
-            not one entry that can be used (always).
+            not one entry that can be used (always). The message names the first broken entry, its reason, and
+            how many there are.
     """
     if on_error not in ("raise", "warn", "skip"):
         raise InvalidInputError(f"`on_error` must be 'raise', 'warn' or 'skip'; got {on_error!r}")
@@ -71,10 +73,12 @@ def read(path: str | os.PathLike[str], *, on_error: Literal["raise", "warn", "sk
     for entry in iread(path):
         if isinstance(entry, AtomicSystem):
             systems.append(entry)
-            continue
-        if on_error == "raise":
-            raise UnreadableFileError(f"{entry}. Pass on_error='warn' to read the other entries")
-        broken.append(entry)
+        else:
+            broken.append(entry)
+    total = len(systems) + len(broken)
+    if broken and on_error == "raise":
+        several = f" ({len(broken):,} of {total:,} entries cannot be read)" if total > 1 else ""
+        raise UnreadableFileError(f"{broken[0]}{several}")
     if not systems:
         detail = f"; the first of {len(broken)} broken entries: {broken[0]}" if broken else ""
         raise UnreadableFileError(f"{path} holds no molecule or crystal that can be read{detail}")
@@ -201,7 +205,7 @@ def _stream(file: BinaryIO, kind: str, name: str, full: str) -> Iterator[Entry]:
         entries = _WHOLE[kind](_decode(head + file.read(), full), name)
     else:
         lines = _lines(head, file, full)
-        entries = parse_xyz(lines, name) if kind == "xyz" else parse_sdf(lines, name)
+        entries = parse_xyz(lines, name) if kind == "xyz" else parse_sdf(lines, name, all_hydrogens=True)
     found = False
     for entry in entries:
         found = True

@@ -33,6 +33,8 @@ def to_pymatgen(system: AtomicSystem) -> Structure | Molecule:
 def from_pymatgen(structure: Structure | Molecule, info: Mapping[str, Any] | None = None) -> AtomicSystem:
     """From a pymatgen `Structure` or `Molecule`; oxidation states are dropped, deuterium becomes hydrogen.
 
+    `info` defaults to its properties, and the charge of a molecule, unless 0.
+
     Raises:
         InvalidInputError: a site is disordered (partly occupied or shared), or is no element.
     """
@@ -54,7 +56,9 @@ def from_pymatgen(structure: Structure | Molecule, info: Mapping[str, Any] | Non
         raise InvalidInputError(
             f"the lattice is periodic in {lattice.pbc}; expected all three directions, or a Molecule"
         )
-    extra = dict(structure.properties or {}) if info is None else info
+    if info is None:
+        charge = 0 if lattice is not None else structure.charge
+        info = {**({"charge": charge} if charge else {}), **(structure.properties or {})}
     return AtomicSystem(
-        np.array(numbers, dtype=np.int64), structure.cart_coords, None if lattice is None else lattice.matrix, extra
+        np.array(numbers, dtype=np.int64), structure.cart_coords, None if lattice is None else lattice.matrix, info
     )

@@ -51,7 +51,7 @@ def total_charge(system: AtomicSystem) -> int:
 
 
 def from_rdkit(mol: Chem.Mol, conformer: int = -1, info: Mapping[str, Any] | None = None) -> AtomicSystem:
-    """From one conformer of a molecule; `info` defaults to the molecule's properties.
+    """From one conformer of a molecule; `info` defaults to its properties, its name (`id`) and charge, unless 0.
 
     Args:
         mol: with all hydrogens explicit.
@@ -73,5 +73,8 @@ def from_rdkit(mol: Chem.Mol, conformer: int = -1, info: Mapping[str, Any] | Non
     if missing:
         raise InvalidInputError(f"{missing} hydrogens are implicit; add them with Chem.AddHs(mol, addCoords=True)")
     numbers = np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()], dtype=np.int64)
-    extra = mol.GetPropsAsDict() if info is None else info
-    return AtomicSystem(numbers, chosen.GetPositions(), None, extra)
+    if info is None:
+        charge = sum(atom.GetFormalCharge() for atom in mol.GetAtoms())
+        name = mol.GetProp("_Name") if mol.HasProp("_Name") else ""
+        info = {**({"id": name} if name else {}), **({"charge": charge} if charge else {}), **mol.GetPropsAsDict()}
+    return AtomicSystem(numbers, chosen.GetPositions(), None, info)

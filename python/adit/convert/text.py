@@ -1,9 +1,8 @@
-"""Parsers of the text formats that hold one structure after the other: xyz, extxyz, sdf; and POSCAR."""
+"""Parsers of the text formats that hold one structure after the other: xyz, extxyz, sdf."""
 
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
@@ -11,35 +10,24 @@ from typing import Any
 import numpy as np
 
 from adit.convert.base import BrokenEntry
-from adit.elements import NUMBERS, SYMBOLS
+from adit.convert.molfile import element as element
+from adit.convert.molfile import missing_hydrogens, parse_molfile
 from adit.errors import InvalidInputError
 from adit.system import AtomicSystem
 
 Entry = AtomicSystem | BrokenEntry
-_ISOTOPES = {"D": 1, "T": 1}
 _PAIR = re.compile(r"""([A-Za-z_][\w.:\-]*)\s*=\s*("[^"]*"|'[^']*'|\{[^}]*\}|\S+)""")
+_INTEGER = re.compile(r"-?(0|[1-9]\d{0,299})")
 _NUMERIC = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _STRUCTURAL = {"lattice", "properties", "pbc"}
 
 
-def element(symbol: str) -> int:
-    """Atomic number of a symbol in any case, an atomic number as text, or deuterium and tritium.
-
-    Raises:
-        InvalidInputError: no such element.
-    """
-    name = symbol.capitalize()
-    number = NUMBERS.get(name) or _ISOTOPES.get(name)
-    if number is None and symbol.isdecimal() and len(symbol) < 4 and 0 < int(symbol) < len(SYMBOLS):
-        number = int(symbol)
-    if not number:
-        raise InvalidInputError(f"{symbol!r} is not an element from 1 to {len(SYMBOLS) - 1}")
-    return number
-
-
 def value(text: str) -> float | str:
-    """A number where the text is one, else the text."""
-    return float(text) if _NUMERIC.fullmatch(text.strip()) else text
+    """A number where the text is one (an int where it is written as one), else the text."""
+    stripped = text.strip()
+    if _INTEGER.fullmatch(stripped):
+        return int(stripped)
+    return float(stripped) if _NUMERIC.fullmatch(stripped) else text
 
 
 def real(text: str) -> float:
@@ -129,51 +117,46 @@ def _lattice(keys: dict[str, str]) -> np.ndarray[Any, np.dtype[np.float64]] | No
     return cell.reshape(3, 3)
 
 
-def parse_sdf(lines: Iterable[str], source: str) -> Iterator[Entry]:
-    """Molecules of an SDF or MOL file (V2000 and V3000): atoms, title and data items; bonds are not kept."""
+def parse_sdf(lines: Iterable[str], source: str, *, all_hydrogens: bool = False) -> Iterator[Entry]:
+    """Molecules of an SDF or MOL file (V2000 and V3000): atoms, total charge, title and data items; bonds are not kept.
+
+    Args:
+        lines: of the file.
+        source: its name.
+        all_hydrogens: whether a record whose bonds leave hydrogens out is broken. Those that adit wrote never are.
+    """
     block: list[str] = []
     number = 0
     for line in lines:
         if line.startswith("$$$$"):
             number += 1
-            yield _molecule(block, f"{source}[{number}]")
+            yield _molecule(block, f"{source}[{number}]", all_hydrogens)
             block = []
         else:
-            block.append(line.rstrip("\r\n"))
+            block.append(line.rstrip())
     if any(line.strip() for line in block):
-        yield _molecule(block, f"{source}[{number + 1}]")
+        yield _molecule(block, f"{source}[{number + 1}]", all_hydrogens)
 
 
-def _molecule(block: list[str], name: str) -> Entry:
+def _molecule(block: list[str], name: str, all_hydrogens: bool) -> Entry:
     try:
-        end = next((place for place, line in enumerate(block) if line.startswith("M  END")), None)
-        if end is None or len(block) < 4:
-            return BrokenEntry(name, "truncated or no molfile: there is no 'M  END'")
-        if "2D" in block[1][19:22].upper():  # CTfile header: program, time, then the dimension
-            return BrokenEntry(name, "a 2D drawing; adit needs 3D coordinates")
-        atoms = _v3000(block[:end]) if "V3000" in block[3] else _v2000(block)
-        info: dict[str, Any] = {"id": block[0].strip() or name, **_items(block[end + 1 :])}
-        numbers = np.array([element(symbol) for symbol, _ in atoms], dtype=np.int64)
-        return AtomicSystem(numbers, np.array([xyz for _, xyz in atoms], dtype=np.float64), None, info)
+        end = block.index("M  END", 4)
+    except ValueError:
+        return BrokenEntry(name, "truncated or no molfile: there is no 'M  END'")
+    program, dimension = block[1][2:10].strip(), block[1][19:22].upper()  # CTfile header: program, time, dimension
+    if "2D" in dimension:
+        return BrokenEntry(name, "a 2D drawing; adit needs 3D coordinates")
+    try:
+        mol = parse_molfile(block[:end])
+        if all_hydrogens and program != "adit" and (missing := missing_hydrogens(mol, block[: end + 1])):
+            words = f"lacks {missing} hydrogen{'s' * (missing > 1)}"
+            return BrokenEntry(name, f"{words}; add them in 3D (RDKit: Chem.AddHs(mol, addCoords=True))")
+        items = _items(block[end + 1 :])
+        charge = {"charge": mol.charge} if mol.charge and not (program == "adit" and "adit_bonds" in items) else {}
+        info: dict[str, Any] = {"id": block[0].strip() or name, **charge, **items}
+        return AtomicSystem(np.array(mol.numbers, np.int64), np.array(mol.positions).reshape(-1, 3), None, info)
     except (ValueError, IndexError, InvalidInputError) as error:
         return BrokenEntry(name, " ".join(str(error).split()))
-
-
-def _v2000(block: list[str]) -> list[tuple[str, list[float]]]:
-    """Columns of CTfile formats, BIOVIA 2020: x, y, z of ten characters each, a space, the symbol."""
-    if not re.match(r"[ \d]{2}\d", block[3]):
-        raise InvalidInputError(f"line 4 must be the counts line (atoms, bonds, ...); got {block[3].strip()[:40]!r}")
-    count = int(block[3][:3])
-    rows = block[4 : 4 + count]
-    if any(len(row) < 32 for row in rows) or len(rows) < count:
-        raise InvalidInputError(f"{count} atoms are announced, but an atom line is missing or short")
-    return [(row[31:34].strip(), [float(row[0:10]), float(row[10:20]), float(row[20:30])]) for row in rows]
-
-
-def _v3000(block: list[str]) -> list[tuple[str, list[float]]]:
-    start = block.index("M  V30 BEGIN ATOM") + 1
-    rows = [line[7:].split() for line in block[start : block.index("M  V30 END ATOM")]]
-    return [(row[1], [float(text) for text in row[2:5]]) for row in rows]
 
 
 def _items(lines: list[str]) -> dict[str, float | str]:
@@ -182,7 +165,7 @@ def _items(lines: list[str]) -> dict[str, float | str]:
     name: str | None = None
     held: list[str] = []
     for line in [*lines, "> <>"]:
-        header = re.match(r">.*?<([^>]*)>", line)
+        header = re.match(r">.*?<([^>]*)>", line) if line.startswith(">") else None
         if header is None:
             held.append(line)
             continue
@@ -190,26 +173,3 @@ def _items(lines: list[str]) -> dict[str, float | str]:
             items[name] = value("\n".join(held).strip())
         name, held = header.group(1), []
     return items
-
-
-def parse_poscar(text: str, source: str) -> Iterator[Entry]:
-    """The structure of a POSCAR or CONTCAR, through pymatgen; the elements must be named in it (VASP 5)."""
-    from pymatgen.io.vasp import Poscar
-
-    from adit.convert.pymatgen import from_pymatgen
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            poscar = Poscar.from_str(text)
-        except (ValueError, IndexError, KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
-            yield BrokenEntry(source, f"not a POSCAR: {' '.join(str(error).split())[:160]}")
-            return
-    if not poscar.true_names:
-        yield BrokenEntry(source, "the elements are not named (VASP 4 format); add the line of symbols")
-        return
-    try:
-        comment = poscar.comment.strip()
-        yield from_pymatgen(poscar.structure, {"id": source, **({"comment": comment} if comment else {})})
-    except InvalidInputError as error:
-        yield BrokenEntry(source, str(error))

@@ -14,12 +14,18 @@ from typing import IO, Any
 
 from adit.bonds import FAULTS, BondFlag, sdf_records
 from adit.convert.cif import format_cif
+from adit.convert.files import format_of
+from adit.convert.poscar import format_poscar
 from adit.convert.rdkit import total_charge
 from adit.errors import InvalidInputError
 from adit.output import writing
+from adit.packing import SystemLike, as_system
 from adit.system import AtomicSystem
 
-SUFFIXES = (".sdf", ".xyz", ".extxyz", ".cif", ".zip")
+SUFFIXES = (".sdf", ".xyz", ".extxyz", ".cif", ".zip", ".vasp")
+_MORE = "write more to an .extxyz, a .zip or a folder/ of CIFs"
+_SINGLE = {"ase.atoms", "pymatgen.core.structure"}
+"""Where the classes of one structure stand whose instances are collections, of atoms."""
 
 
 class Writer(ABC):
@@ -34,14 +40,18 @@ class Writer(ABC):
         self.path = path
         self.count = 0
 
-    def write(self, system: AtomicSystem) -> None:
-        """Writes and flushes one system.
+    def write(self, system: SystemLike) -> None:
+        """Writes and flushes one system, of any class that `adit.packing.as_system` takes.
 
         Raises:
-            InvalidInputError: the format cannot hold this system, or the disk refuses.
+            InvalidInputError: it is no molecule or crystal, the format cannot hold it, or the disk refuses.
         """
+        try:
+            held = as_system(system)
+        except InvalidInputError as error:
+            raise InvalidInputError(f"{self.path}, system {self.count}: {error}") from error
         with writing(self.path):
-            self._write(system)
+            self._write(held)
         self.count += 1
 
     @abstractmethod
@@ -60,15 +70,45 @@ class Writer(ABC):
         self.close()
 
 
-def write(path: str | os.PathLike[str], systems: Iterable[AtomicSystem] | AtomicSystem) -> int:
-    """Writes systems to a file or folder, the format from the name; see `open_writer`. Returns how many."""
-    if isinstance(systems, AtomicSystem):
-        systems = [systems]
-    expected = len(systems) if isinstance(systems, list | tuple) else None
+def write(path: str | os.PathLike[str], systems: Iterable[SystemLike] | SystemLike) -> int:
+    """Writes systems to a file or folder, the format from the name; see `open_writer`. Returns how many.
+
+    Args:
+        path: where to.
+        systems: one or many, of any class that `adit.packing.as_system` takes.
+    """
+    single = _SINGLE & {kind.__module__ for kind in type(systems).__mro__}
+    many: Iterable[SystemLike] = systems if isinstance(systems, Iterable) and not single else [systems]
+    expected = len(many) if isinstance(many, list | tuple) else None
     with open_writer(path, expected=expected) as writer:
-        for system in systems:
+        for system in many:
             writer.write(system)
     return writer.count
+
+
+def destination(path: str | os.PathLike[str], expected: int | None = None) -> tuple[Path, str]:
+    """The file or folder that `open_writer` makes of a path, and its kind: one of `SUFFIXES`, or "folder" (of CIFs).
+
+    Raises:
+        InvalidInputError: the suffix is unknown, or several systems are to go into a POSCAR.
+    """
+    text = os.fspath(path)
+    target = Path(text)
+    suffix = target.suffix.lower()
+    if text.endswith(("/", os.sep)) or target.is_dir():
+        return target, "folder"
+    if suffix in (*_STREAMS, ".zip"):
+        return target, suffix
+    if suffix == ".cif":
+        return (target, ".cif") if expected == 1 else (target.with_suffix(""), "folder")
+    if format_of(target.name) == "poscar" and suffix != ".gz":
+        if expected is not None and expected > 1:
+            raise InvalidInputError(f"{text}: a POSCAR holds one crystal, not {expected}; {_MORE}")
+        return target, ".vasp"
+    if suffix:
+        known = ", ".join(SUFFIXES)
+        raise InvalidInputError(f"{text}: unknown format {suffix!r}; known: {known}, POSCAR, or a folder (of CIFs)")
+    return target, "folder"
 
 
 def open_writer(path: str | os.PathLike[str], *, append: bool = False, expected: int | None = None) -> Writer:
@@ -80,6 +120,7 @@ def open_writer(path: str | os.PathLike[str], *, append: bool = False, expected:
     | `x.xyz`, `x.extxyz` | molecules and crystals, as extended XYZ |
     | `x.cif` | one crystal, if `expected` is 1; else a folder `x/` of `x_00001.cif`, ... |
     | `x.zip` | a zip of CIFs; until it is closed, a folder `x.zip.partial/` of them |
+    | `x.vasp`, `x.poscar`, `POSCAR...`, `CONTCAR...` | one crystal, in the format of VASP 5 |
     | `x/`, `x`, or an existing folder | a folder of CIFs `x_00001.cif`, ... |
 
     Args:
@@ -88,26 +129,19 @@ def open_writer(path: str | os.PathLike[str], *, append: bool = False, expected:
         expected: how many systems will come, if known.
 
     Raises:
-        InvalidInputError: the suffix is unknown, or the place cannot be written.
+        InvalidInputError: the suffix is unknown, the place cannot be written, or `expected` is more than a POSCAR
+            holds.
     """
-    text = os.fspath(path)
-    target = Path(text)
-    suffix = target.suffix.lower()
-    folder = text.endswith(("/", os.sep)) or target.is_dir() or not suffix
-    if not folder and suffix not in SUFFIXES:
-        known = ", ".join(SUFFIXES)
-        raise InvalidInputError(f"{text}: unknown format {suffix!r}; known: {known}, or a folder (of CIFs)")
-    if suffix == ".cif" and not folder and expected != 1:
-        target, folder = target.with_suffix(""), True
+    target, kind = destination(path, expected)
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        if folder:
+        if kind == "folder":
             return CifFolderWriter(target, append)
-        if suffix == ".zip":
+        if kind == ".zip":
             return CifZipWriter(target, append)
-        if suffix == ".cif":
-            return CifFileWriter(target, append)
-        return StreamWriter(target, append, *_STREAMS[suffix])
+        if kind in (".cif", ".vasp"):
+            return CrystalWriter(target, append, format_cif if kind == ".cif" else format_poscar)
+        return StreamWriter(target, append, *_STREAMS[kind])
 
 
 class StreamWriter(Writer):
@@ -136,11 +170,12 @@ class StreamWriter(Writer):
         self._file.close()
 
 
-class CifFileWriter(Writer):
-    """One CIF."""
+class CrystalWriter(Writer):
+    """One crystal in a file."""
 
-    def __init__(self, path: Path, append: bool) -> None:
+    def __init__(self, path: Path, append: bool, text: Callable[[AtomicSystem, str], str]) -> None:
         super().__init__(path)
+        self._text = text
         if append and path.exists():
             self.count = 1
         elif not os.access(path.parent, os.W_OK):
@@ -148,8 +183,8 @@ class CifFileWriter(Writer):
 
     def _write(self, system: AtomicSystem) -> None:
         if self.count:
-            raise InvalidInputError(f"{self.path} holds one crystal already; for more, write a folder or a .zip")
-        _replace(self.path, format_cif(system, str(system.info.get("id", self.path.stem))))
+            raise InvalidInputError(f"{self.path} holds one crystal already; {_MORE}")
+        _replace(self.path, self._text(system, str(system.info.get("id", self.path.stem))))
 
     def close(self) -> None:
         pass

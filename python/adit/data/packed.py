@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from adit.errors import InvalidInputError, UnreadableFileError
+from adit.packing import SystemLike, as_system
 from adit.system import AtomicSystem
 
 if TYPE_CHECKING:
@@ -92,10 +93,18 @@ class PackedDataset:
         )
 
     @classmethod
-    def from_systems(cls, systems: Iterable[AtomicSystem], meta: Mapping[str, Any] | None = None) -> PackedDataset:
-        """Packs systems; `info` entries that are numbers or strings become properties."""
+    def from_systems(cls, systems: Iterable[SystemLike], meta: Mapping[str, Any] | None = None) -> PackedDataset:
+        """Packs systems of any class that `as_system` takes; entries of `info` that are numbers or strings are kept.
+
+        Raises:
+            InvalidInputError: an entry is not a system (its index is named).
+        """
         numbers, positions, cells, periodic, infos = [], [], [], [], []
-        for system in systems:
+        for index, thing in enumerate(systems):
+            try:
+                system = as_system(thing)
+            except InvalidInputError as error:
+                raise InvalidInputError(f"system {index}: {error}") from error
             numbers.append(system.numbers.astype(np.uint8))
             positions.append(system.positions.astype(np.float32))
             cells.append(np.zeros((3, 3), np.float32) if system.cell is None else system.cell.astype(np.float32))
