@@ -81,11 +81,10 @@ def test_existing_outputs_are_refused_then_replaced(gen: Call, tmp_path: Path) -
     assert (tmp_path / "molecules.sdf").read_bytes() == before
     assert gen("--n", 3, "--seed", 1, "--overwrite")[0] == 0
     assert (tmp_path / "molecules.sdf").read_bytes() != before
-    (tmp_path / "cifs").mkdir()
-    (tmp_path / "cifs" / "mine.cif").write_text("")
+    assert gen("--system", "crystal", "--n", 3, "--out", "cifs/")[0] == 0
     assert gen("--system", "crystal", "--n", 2, "--out", "cifs/")[0] == 2
     assert gen("--system", "crystal", "--n", 2, "--out", "cifs/", "--overwrite")[0] == 0
-    assert (tmp_path / "cifs" / "mine.cif").exists()
+    assert len(list((tmp_path / "cifs").glob("*.cif"))) == 2
 
 
 def test_resume_of_a_finished_run_changes_nothing(gen: Call, tmp_path: Path) -> None:

@@ -72,8 +72,8 @@ def generate(
         list[str] | None,
         typer.Option(
             metavar="PATH",
-            help="Where to: .sdf, .xyz, .extxyz, .cif, .zip (of CIFs), or a folder/ of CIFs. May be given several "
-            "times. Default: molecules.sdf or crystals.extxyz.",
+            help="Where to: .sdf, .xyz, .extxyz, .cif, .zip (of CIFs), a folder/ of CIFs, or POSCAR for one crystal. "
+            "May be given several times. Default: molecules.sdf or crystals.extxyz.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same machine, same files.")] = 0,

@@ -6,7 +6,6 @@ import glob
 import hashlib
 import json
 import math
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,10 +51,9 @@ class Target:
     path: Path
     kind: str
 
-    @property
-    def pattern(self) -> str:
-        """Glob of the CIFs in a folder that adit writes."""
-        return f"{glob.escape(self.path.resolve().name)}_*.cif"
+    def written(self) -> set[Path]:
+        """The CIFs in a folder that adit wrote."""
+        return set(self.path.glob(f"{glob.escape(self.path.resolve().name)}_*.cif"))
 
     @property
     def record(self) -> Path:
@@ -310,24 +308,18 @@ def targets(options: Options) -> list[Target]:
 
 
 def _target(text: str, options: Options) -> Target:
-    from adit.convert.writers import SUFFIXES
+    from adit.convert.writers import destination
 
-    path = Path(text)
-    suffix = path.suffix.lower()
     if not text.strip():
         raise InvalidInputError("--out needs the name of a file or folder; got an empty one")
-    if text.endswith(("/", os.sep)) or path.is_dir() or not suffix:
-        kind = "folder"
-    elif suffix not in SUFFIXES:
-        raise InvalidInputError(f"--out {text}: unknown format {suffix!r}; known: {', '.join(SUFFIXES)}, or a folder/")
-    elif suffix == ".cif" and options.n != 1:
-        path, kind = path.with_suffix(""), "folder"
-    else:
-        kind = suffix
+    try:
+        path, kind = destination(text, options.n)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"--out {error}") from error
     if options.system == "crystal" and kind == ".sdf":
         raise InvalidInputError(f"--out {text}: an SDF holds molecules; write crystals as .extxyz, .xyz, .cif or .zip")
-    if options.system == "molecule" and kind in ("folder", ".cif", ".zip"):
-        what = "a folder or zip of CIFs" if kind != ".cif" else "a CIF"
+    if options.system == "molecule" and kind in ("folder", ".cif", ".zip", ".vasp"):
+        what = {".cif": "a CIF", ".vasp": "a POSCAR"}.get(kind, "a folder or zip of CIFs")
         raise InvalidInputError(f"--out {text}: {what} holds crystals; write molecules as .sdf, .xyz or .extxyz")
     return Target(text, path, kind)
 

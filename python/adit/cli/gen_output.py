@@ -153,7 +153,7 @@ class Outputs:
         run.finished = False
         run.save()
         for target in targets:
-            if not run.opened and target.kind == ".cif":
+            if not run.opened and target.kind in (".cif", ".vasp"):
                 target.path.unlink(missing_ok=True)  # all other writers clear the place themselves
             self._writers.append(open_writer(target.given, append=run.opened, expected=n))
         for writer in self._writers:
@@ -221,6 +221,9 @@ def prepare(options: Options, sums: dict[str, Any], targets: Sequence[Target], *
     if resume and overwrite:
         raise InvalidInputError("--resume and --overwrite contradict each other; choose one")
     run = Run(targets[0].record, {**options.to_dict(), **sums})
+    for target in targets:
+        if target.kind == "folder" and (others := sorted(set(target.path.glob("*.cif")) - target.written())):
+            raise InvalidInputError(f"{target.path} holds other CIFs, such as {others[0].name}; --out another folder")
     standing = [target for target in targets if target.exists()]
     if resume and (standing or run.path.exists()):
         run.load()
@@ -240,12 +243,11 @@ def read_back(targets: Sequence[Target]) -> tuple[list[AtomicSystem], list[str]]
     from adit.convert.files import iread
     from adit.system import AtomicSystem
 
-    order = (".extxyz", ".xyz", ".sdf", ".zip", "folder", ".cif")
+    order = (".extxyz", ".xyz", ".sdf", ".zip", "folder", ".cif", ".vasp")
     best = min(targets, key=lambda target: order.index(target.kind))
     unzipped = best.path.with_name(f"{best.path.name}.partial")
     folder = unzipped if best.kind == ".zip" and unzipped.is_dir() else best.path
-    pattern = best.pattern if best.kind == "folder" else "*.cif"
-    files = sorted(folder.glob(pattern)) if best.kind == "folder" or folder == unzipped else [best.path]
+    files = sorted(folder.glob("*.cif")) if best.kind == "folder" or folder == unzipped else [best.path]
     entries = [entry for file in files for entry in iread(file)]
     systems = [entry for entry in entries if isinstance(entry, AtomicSystem)]
     return systems, [str(entry) for entry in entries if not isinstance(entry, AtomicSystem)]
