@@ -116,6 +116,17 @@ def test_conformers(tmp_path: Path) -> None:
     assert "3 systems, 28 atoms" in prepared.stdout, prepared.stderr
 
 
+def test_conformers_of_a_csv_and_of_nothing(tmp_path: Path) -> None:
+    (tmp_path / "l.csv").write_text("smiles,name\nCCO,ethanol\n")
+    done = adit_data(tmp_path, "conformers", str(tmp_path / "l.csv"), "--out", str(tmp_path / "l.sdf"))
+    assert done.returncode == 0 and (tmp_path / "l.sdf").read_text().startswith("ethanol\n")
+    (tmp_path / "k.csv").write_text("molecule,name\nethanol,x\nethane,y\n")
+    done = adit_data(tmp_path, "conformers", str(tmp_path / "k.csv"), "--out", str(tmp_path / "k.sdf"))
+    assert done.returncode == 1
+    assert "error: no conformer could be made: not a SMILES (3 of 3 SMILES)" in done.stderr
+    assert "or a column smiles" in done.stderr
+
+
 @pytest.mark.parametrize(
     "arguments", [["prepare"], ["prepare", "qm9", "--limit", "0"], ["prepare", "qm9", "--processes", "x"]]
 )

@@ -85,7 +85,7 @@ def prepare(
 
 @app.command()
 def conformers(
-    smiles: Annotated[Path, typer.Argument(help="list of SMILES, one a line, plain or .gz")],
+    smiles: Annotated[Path, typer.Argument(help="list of SMILES, one a line, or CSV with a column smiles; or .gz")],
     out: Annotated[Path, typer.Option(help="file to write: .sdf, .xyz or .extxyz, for `adit-data prepare`")],
     limit: Annotated[int | None, typer.Option(min=1, help="take only N SMILES")] = None,
     shuffle: Annotated[bool, typer.Option("--shuffle", help="take them in random order")] = False,
@@ -97,7 +97,8 @@ def conformers(
 ) -> None:
     """Makes one conformer for each SMILES of a list: RDKit's ETKDGv3, relaxed with MMFF94.
 
-    Each is on disk once it is made. Ctrl-C keeps what is finished; the same command with --resume goes on.
+    Each is on disk once it is made. Ctrl-C keeps what is finished; the same command with --resume goes on. The exit
+    code is 1 if none could be made.
     """
     from adit.data.conformers import make_conformers
 
@@ -130,6 +131,11 @@ def conformers(
     console.print(escape(str(out)), soft_wrap=True)
     if made.failed:
         console.print(escape(f"SMILES without a conformer: {made.report}"), soft_wrap=True)
+    if not made.count:
+        [(reason, count)] = made.failed.most_common(1)
+        words = f"no conformer could be made: {reason} ({count:,} of {made.failed.total():,} SMILES)"
+        print(f"error: {words}. {smiles} must hold one SMILES a line, or a column smiles", file=sys.stderr)
+        raise typer.Exit(1)
 
 
 @app.command("list")
