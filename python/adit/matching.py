@@ -26,6 +26,9 @@ T = TypeVar("T", bound=SystemLike)
 class StructureMatcher:
     """Compares crystals as pymatgen's class of this name does, a hundred times faster.
 
+    It takes the first six arguments of that class, but not `allow_subset`, `comparator`, `supercell_size` and
+    `ignored_species`.
+
     Both cells are reduced, scaled to the same volume per atom, and laid over each other in all ways
     that the tolerances allow; then atoms of the same element are paired with the least sum of squared
     distances. Two crystals match if, in one of these ways, no two partners are further apart than

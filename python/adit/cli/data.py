@@ -169,6 +169,7 @@ def info(
         ("source", meta.get("source", "")),
         ("citation", meta.get("citation", "")),
         ("licence", meta.get("licence", "")),
+        ("systems", f"{len(data):,}{_published(meta.get('name', ''), data)}"),
         ("molecules", f"{int((~data.periodic).sum()):,}"),
         ("crystals", f"{int(data.periodic.sum()):,}"),
         ("atoms", f"{len(data.numbers):,}"),
