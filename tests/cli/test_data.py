@@ -43,7 +43,10 @@ def test_what_is_prepared_is_kept(tmp_path: Path) -> None:
     for again in (command, ("prepare", "mp20", "--limit", "20")):
         done = adit_data(tmp_path, *again)
         assert done.returncode == 0, done.stderr
-        assert "mp20 is prepared already: 40 systems from" in done.stdout and "--overwrite reads" in done.stdout
+        assert (
+            "mp20 is prepared already: 40 systems of 45,231 published, from" in done.stdout
+            and "--overwrite reads" in done.stdout
+        )
     mine = ("prepare", "mine", "--source", str(FIXTURES / "odd" / "two_blocks.cif"))
     assert adit_data(tmp_path, *mine).returncode == 0
     refused = adit_data(tmp_path, *mine)

@@ -55,8 +55,8 @@ def prepare(
     options = ReadOptions(limit=limit, allow_pickle=allow_pickle, conformers=conformers)
     folder = out if out is not None else cache_folder(name)
     if not overwrite and (there := already_prepared(name, source, out, options)) is not None:
-        words = f"{name} is prepared already: {len(there):,} systems from {there.meta.get('source')}"
-        console.print(escape(f"{words}; --overwrite reads it again"), soft_wrap=True)
+        words = f"{name} is prepared already: {len(there):,} systems{_published(name, there)}"
+        console.print(escape(f"{words}, from {there.meta['source']}; --overwrite reads it again"), soft_wrap=True)
         console.print(escape(str(folder)), soft_wrap=True)
         return
     # No refresh thread: the workers are forked from this process.
