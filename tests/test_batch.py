@@ -117,6 +117,14 @@ def test_gather_refuses_indices_out_of_range(index: int) -> None:
         take(one_of_each(), [index])
 
 
+def test_gather_refuses_systems_of_different_size() -> None:
+    data = PackedDataset.from_systems([AtomicSystem([1] * n, np.zeros((n, 3))) for n in (2, 4, 3)])
+    for indices in ([0, 2], [0, 1, 2]):  # 5 atoms; 9, which three systems could share
+        with pytest.raises(InvalidInputError, match=r"of one size, since nothing is padded; got 2, 3.* atoms"):
+            take(data, indices)
+    assert take(data, []).n_systems == 0
+
+
 @given(st.floats(-5, 5, width=32))
 @settings(max_examples=200, deadline=None)
 def test_wrapped_coordinates_lie_in_the_half_open_cell(value: float) -> None:

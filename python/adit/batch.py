@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from adit import _rust
+from adit.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -90,9 +91,27 @@ def gather(
     cells: NDArray[np.float32],
     periodic: NDArray[np.bool_],
 ) -> SystemBatch:
-    """The systems `indices` (all of one size) of a packed store as a batch; the copy is made in Rust."""
-    flat_numbers, flat_positions, _ = _rust.gather(offsets, indices, numbers, positions)
+    """The systems `indices` (all of one size) of a packed store as a batch; the copy is made in Rust.
+
+    Args:
+        offsets: (N + 1,) int64; system k owns atoms offsets[k] to offsets[k + 1].
+        indices: (B,) int64, 0 to N - 1.
+        numbers: (T,) uint8, atomic numbers.
+        positions: (T, 3) float32, Cartesian, Angstrom.
+        cells: (N, 3, 3) float32, Angstrom, row vectors.
+        periodic: (N,) bool.
+
+    Raises:
+        InvalidInputError: an index is out of range (negative ones too), or the systems differ in size.
+    """
+    flat_numbers, flat_positions, cuts = _rust.gather(offsets, indices, numbers, positions)
     size = len(flat_numbers) // max(len(indices), 1)
+    sizes = np.unique(np.diff(cuts))
+    if len(sizes) > 1:
+        raise InvalidInputError(
+            f"`indices` must be of systems of one size, since nothing is padded; got {', '.join(map(str, sizes))[:80]} "
+            "atoms. Group them by size, as `adit.data.sampler` does"
+        )
     return SystemBatch.from_arrays(
         flat_numbers.reshape(len(indices), size),
         flat_positions.reshape(len(indices), size, 3),

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 
 from adit import _rust
-from adit._rust import bucket_by_size, plan_batches
 from adit.errors import InvalidInputError
-from adit.packing import Packed, Store, as_system, is_one, pack
+from adit.packing import Packed, as_system, is_one, pack
 from adit.system import AtomicSystem
 
 if TYPE_CHECKING:
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from adit.packing import SystemLike, Systems
+
+    Whole = Sequence[int] | NDArray[np.integer[Any]]
 
 __all__ = [
     "Padded",
@@ -51,7 +52,7 @@ class Padded(NamedTuple):
 
 
 def gather(
-    systems: Store | Packed,
+    systems: Systems | Packed,
     indices: Sequence[int] | NDArray[np.integer[Any]],
     *,
     seed: int | None = None,
@@ -61,16 +62,16 @@ def gather(
     """The systems `indices` of a packed data set, in that order, packed anew; with a seed, augmented.
 
     Args:
-        systems: a packed data set, or what `adit.packing.pack` makes of a list.
+        systems: a packed data set, what `adit.packing.pack` makes of a list, or a list, which is packed for this call.
         indices: (B,), 0 to N - 1; one may come more than once.
         seed, rotate_crystals, threads: as for `augment`; no seed: as they are.
 
     Raises:
         InvalidInputError: an index is out of range (negative ones too); as `augment`.
     """
-    chosen = _indices(indices)
-    numbers, positions, offsets = _rust.gather(systems.offsets, chosen, systems.numbers, systems.positions)
-    cells, periodic = systems.cells[chosen], systems.periodic[chosen]
+    chosen, store = _indices(indices), _store(systems)
+    numbers, positions, offsets = _rust.gather(store.offsets, chosen, store.numbers, store.positions)
+    cells, periodic = store.cells[chosen], store.periodic[chosen]
     if seed is not None:
         positions, cells = _rust.augment(positions, cells, periodic, offsets, seed, rotate_crystals, threads)
     double = positions.astype(np.float64, copy=False), cells.astype(np.float64, copy=False)
@@ -78,20 +79,55 @@ def gather(
 
 
 def gather_padded(
-    systems: Store | Packed, indices: Sequence[int] | NDArray[np.integer[Any]], width: int | None = None
+    systems: Systems | Packed, indices: Sequence[int] | NDArray[np.integer[Any]], width: int | None = None
 ) -> Padded:
-    """The systems `indices`, one row of `width` places each; None: as wide as the largest.
+    """The systems `indices`, one row of `width` places each; None: as wide as the largest. `systems` as for `gather`.
 
     `bucket_by_size` sorts systems into a few widths, so that little is padded.
 
     Raises:
         InvalidInputError: an index is out of range; a system is larger than `width`.
     """
-    chosen = _indices(indices)
+    chosen, store = _indices(indices), _store(systems)
     if width is None:
-        inside = chosen[(chosen >= 0) & (chosen < len(systems.offsets) - 1)]
-        width = int((systems.offsets[inside + 1] - systems.offsets[inside]).max(initial=0))
-    return Padded(*_rust.gather_padded(systems.offsets, chosen, systems.numbers, systems.positions, width))
+        inside = chosen[(chosen >= 0) & (chosen < len(store.offsets) - 1)]
+        width = int((store.offsets[inside + 1] - store.offsets[inside]).max(initial=0))
+    return Padded(*_rust.gather_padded(store.offsets, chosen, store.numbers, store.positions, width))
+
+
+def bucket_by_size(sizes: Whole, widths: Whole) -> list[NDArray[np.int64]]:
+    """Indices of the systems that belong to each width: the smallest that is at least their size.
+
+    Args:
+        sizes: (N,), atoms of each system (`PackedDataset.sizes`, or `np.diff` of a pack's offsets).
+        widths: (W,), in any order; of equal widths the first takes all.
+
+    Returns:
+        W arrays of int64, ascending, in the order of `widths`.
+
+    Raises:
+        InvalidInputError: these are no whole numbers, one is negative, or a size exceeds every width.
+    """
+    return _rust.bucket_by_size(_whole("sizes", sizes), _whole("widths", widths))
+
+
+def plan_batches(sizes: Whole, order: Whole, token_budget: int, max_systems: int) -> NDArray[np.int64]:
+    """Cuts `order` into consecutive batches: batch k is order[cuts[k]:cuts[k + 1]].
+
+    Args:
+        sizes: (N,), atoms of each system.
+        order: (M,), system indices in the order of use, 0 to N - 1.
+        token_budget: atoms in one batch, at most.
+        max_systems: systems in one batch, at most.
+
+    Returns:
+        cuts (K + 1,) int64, from 0 to M; [0] for an empty order.
+
+    Raises:
+        InvalidInputError: these are no whole numbers, an index is out of range, a size or limit is not positive, or a
+            single system exceeds the budget.
+    """
+    return _rust.plan_batches(_whole("sizes", sizes), _whole("order", order), token_budget, max_systems)
 
 
 def random_operations(count: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -217,8 +253,16 @@ def _pack(systems: Any) -> Packed:
     return pack(systems)
 
 
+def _store(systems: Any) -> Any:
+    return systems if hasattr(systems, "offsets") else _pack(systems)
+
+
 def _indices(indices: Any) -> NDArray[np.int64]:
-    array = np.asarray(indices)
+    return _whole("indices", indices, "(B,), 0 to N - 1")
+
+
+def _whole(name: str, values: Any, shape: str = "in one dimension") -> NDArray[np.int64]:
+    array = np.asarray(values)
     if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
-        raise InvalidInputError(f"`indices` must be whole numbers (B,), 0 to N - 1; got {indices!r:.80}")
+        raise InvalidInputError(f"`{name}` must be whole numbers {shape}; got {values!r:.80}")
     return np.ascontiguousarray(array, dtype=np.int64)

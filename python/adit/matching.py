@@ -9,7 +9,7 @@ import numpy as np
 
 from adit import _rust
 from adit.errors import InvalidInputError
-from adit.packing import Packed, SystemLike, Systems, is_one, pack_crystals
+from adit.packing import Packed, SystemLike, Systems, as_system, is_one, pack_crystals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +25,9 @@ T = TypeVar("T", bound=SystemLike)
 
 class StructureMatcher:
     """Compares crystals as pymatgen's class of this name does, a hundred times faster.
+
+    It takes the first six arguments of that class, but not `allow_subset`, `comparator`, `supercell_size` and
+    `ignored_species`.
 
     Both cells are reduced, scaled to the same volume per atom, and laid over each other in all ways
     that the tolerances allow; then atoms of the same element are paired with the least sum of squared
@@ -84,9 +87,13 @@ class StructureMatcher:
         Raises:
             InvalidInputError: a system is a molecule (its index is named).
         """
+        return self._reduce(systems, "systems")
+
+    def _reduce(self, systems: Systems | Packed | Iterable[SystemLike] | Crystals, argument: str) -> Crystals:
+        """As `reduce`; errors name the argument."""
         if isinstance(systems, Crystals):
             return systems
-        batch = pack_crystals(systems)
+        batch = pack_crystals(systems, argument)
         return _rust.Crystals(
             batch.numbers,
             batch.positions,
@@ -117,7 +124,7 @@ class StructureMatcher:
         Raises:
             InvalidInputError: one of them is not a crystal.
         """
-        both = self.reduce([struct1, struct2])
+        both = self._pair(struct1, struct2)
         pairs = [(0, 1), (1, 0)] if symmetric and self.convention == "pymatgen" else [(0, 1)]
         return bool(self.fit_pairs(both, both, pairs).all())
 
@@ -127,7 +134,7 @@ class StructureMatcher:
         Raises:
             InvalidInputError: one of them is not a crystal, or there are more than 40,320 ways to rename.
         """
-        both = self.reduce([struct1, struct2])
+        both = self._pair(struct1, struct2)
         return bool(self.fit_pairs(both, both, [(0, 1)], anonymous=True)[0])
 
     def get_rms_dist(self, struct1: SystemLike, struct2: SystemLike) -> tuple[float, float] | None:
@@ -140,7 +147,7 @@ class StructureMatcher:
         Raises:
             InvalidInputError: one of them is not a crystal.
         """
-        both = self.reduce([struct1, struct2])
+        both = self._pair(struct1, struct2)
         rms, largest = self.rms_pairs(both, both, [(0, 1)])[0].tolist()
         return None if np.isnan(rms) else (rms, largest)
 
@@ -187,7 +194,7 @@ class StructureMatcher:
         Raises:
             InvalidInputError: a system is not a crystal (its index is named).
         """
-        return self.reduce(systems).first_matches(self.reduce(against), anonymous, self.threads)
+        return self.reduce(systems).first_matches(self._reduce(against, "against"), anonymous, self.threads)
 
     def fit_pairs(
         self,
@@ -232,8 +239,20 @@ class StructureMatcher:
         return left.rms_pairs(right, _indices(left, right, pairs), self.threads)
 
     def _both(self, left: Systems | Crystals, right: Systems | Crystals) -> tuple[Crystals, Crystals]:
-        first = self.reduce(left)
-        return first, first if right is left else self.reduce(right)
+        first = self._reduce(left, "left")
+        return first, first if right is left else self._reduce(right, "right")
+
+    def _pair(self, *structs: SystemLike) -> Crystals:
+        """`struct1` and `struct2`, reduced; errors name the one that is wrong."""
+        systems = []
+        for number, struct in enumerate(structs, 1):
+            try:
+                systems.append(as_system(struct))
+            except InvalidInputError as error:
+                raise InvalidInputError(f"`struct{number}`: {error}") from error
+            if not systems[-1].is_periodic:
+                raise InvalidInputError(f"`struct{number}` must be a crystal; got the molecule {systems[-1].formula}")
+        return self.reduce(systems)
 
 
 def _indices(left: Crystals, right: Crystals, pairs: ArrayLike | None) -> NDArray[np.int64]:

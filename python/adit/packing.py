@@ -71,18 +71,16 @@ def as_system(thing: SystemLike) -> AtomicSystem:
     """
     if isinstance(thing, AtomicSystem):
         return thing
-    # An object of a library that is not loaded does not exist.
-    if (ase := sys.modules.get("ase")) and isinstance(thing, ase.Atoms):
+    kind = _class(thing)
+    if kind == "ase":
         from adit.convert.ase import from_ase
 
         return from_ase(thing)
-    if (structure := sys.modules.get("pymatgen.core.structure")) and isinstance(
-        thing, structure.IStructure | structure.IMolecule
-    ):
+    if kind == "pymatgen":
         from adit.convert.pymatgen import from_pymatgen
 
         return from_pymatgen(thing)
-    if (chem := sys.modules.get("rdkit.Chem")) and isinstance(thing, chem.Mol):
+    if kind == "rdkit":
         from adit.convert.rdkit import from_rdkit
 
         return from_rdkit(thing)
@@ -90,6 +88,23 @@ def as_system(thing: SystemLike) -> AtomicSystem:
         "a system must be an AtomicSystem, ase.Atoms, a pymatgen Structure or Molecule, or an RDKit Mol; "
         f"got {type(thing).__name__}. Files are read by adit.read"
     )
+
+
+def _class(thing: object) -> str | None:
+    """Which library's system it is. An object of a library that is not loaded does not exist."""
+    if isinstance(thing, AtomicSystem):
+        return "adit"
+    if (ase := sys.modules.get("ase")) and isinstance(thing, ase.Atoms):
+        return "ase"
+    structure = sys.modules.get("pymatgen.core.structure")
+    if structure and isinstance(thing, structure.IStructure | structure.IMolecule):
+        return "pymatgen"
+    return "rdkit" if (chem := sys.modules.get("rdkit.Chem")) and isinstance(thing, chem.Mol) else None
+
+
+def is_system(thing: object) -> bool:
+    """One system that `as_system` takes, as opposed to any iterable of them."""
+    return _class(thing) is not None
 
 
 def is_one(systems: SystemLike | Systems) -> bool:
@@ -160,8 +175,8 @@ def element_counts(batch: Packed) -> NDArray[np.int64]:
     return np.bincount(owner * kinds + batch.numbers, minlength=count * kinds).reshape(count, kinds)
 
 
-def pack_crystals(systems: Systems | Packed | Iterable[SystemLike]) -> Packed:
-    """As `pack`, of crystals alone.
+def pack_crystals(systems: Systems | Packed | Iterable[SystemLike], argument: str = "systems") -> Packed:
+    """As `pack`, of crystals alone; `argument` names them in errors.
 
     Raises:
         InvalidInputError: an entry is not a system or is a molecule (its index is named).
@@ -169,7 +184,9 @@ def pack_crystals(systems: Systems | Packed | Iterable[SystemLike]) -> Packed:
     batch = pack(systems)
     if not batch.periodic.all():
         index = int(np.flatnonzero(~batch.periodic)[0])
-        raise InvalidInputError(f"`systems` must be crystals; system {index} is a molecule. Select the crystals first")
+        raise InvalidInputError(
+            f"`{argument}` must be crystals; system {index} is a molecule. Select the crystals first"
+        )
     return batch
 
 

@@ -476,7 +476,7 @@ def test_the_last_isomer(gen: Call) -> None:
 
 @pytest.mark.parametrize(
     ("novel", "words"),
-    [("no-such-set", "--novel: no prepared data set"), (str(DRUGS), "holds no crystal")],
+    [("no-such-set", "--novel: no such file or prepared data set"), (str(DRUGS), "holds no crystal")],
 )
 def test_a_reference_that_cannot_serve_is_named(gen: Call, novel: str, words: str) -> None:
     code, _, err = gen("--system", "crystal", "--novel", novel)

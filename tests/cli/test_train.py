@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +52,33 @@ def test_both_stages_learn_and_validate(finished: Path) -> None:
     assert vae[-1][1] < vae[0][1]
     names = {row["name"] for row in csv.DictReader((finished / "dit" / "log.csv").open())}
     assert {"molecule/valid_unique_novel", "crystal/valid_unique_novel", "molecule/stable_atoms"} <= names
+
+
+def test_what_is_said_to_come_next_can_be_run_as_it_is(tmp_path: Path) -> None:
+    from adit.data.prepare import load
+    from adit.weights import load_pretrained
+
+    data, run = tmp_path / "no splits", tmp_path / "my run"
+    crystals = load(DATA).subset(np.arange(150, 300))
+    replace(crystals, properties={k: v for k, v in crystals.properties.items() if k != "split"}).save(data)
+    options = ("--recipe", "joint-test", "--data", data, "--out", run, "--steps", "2")
+    for stage in ("vae", "decoder", "dit"):
+        code, out, err = train(stage, *options)
+        assert code == 0, err
+        assert out.count("no split val, so nothing is held out") == 1
+        words = shlex.split(out.rsplit("next: ")[-1])
+        if stage != "dit":
+            assert words == ["adit-train", "dit", *map(str, options[:-2])]
+    code, out, err = train(*words[1:])
+    assert code == 0, err
+    assert load_pretrained(shlex.split(out.rsplit("try: ")[-1])[-1]).name == "my run"
+    code, out, err = train("decoder", *options, "--resume")
+    assert code == 0 and out.splitlines()[-1].endswith(f"next: adit-train export '{run}'")
+    other = tmp_path / "other"
+    code, out, err = train("dit", *options[:5], other, "--vae", run / "vae", "--steps", "2")
+    assert code == 0, err
+    code, _, err = train(*shlex.split(out.rsplit("next: ")[-1])[1:])
+    assert code == 0, err
 
 
 def test_export_then_generate(finished: Path) -> None:
@@ -155,7 +184,8 @@ def test_speedrun_goes_from_data_to_weights_by_the_clock(tmp_path: Path) -> None
     assert f"weights in {run / 'weights'}" in out.replace("\n", "")
     assert {path.name for path in run.iterdir()} == {"vae", "decoder", "dit", "weights"}
     first = (run / "weights" / "model.safetensors").read_bytes()
-    assert Generator.from_pretrained(run / "weights", device="cpu").sample(2)
+    generator = Generator.from_pretrained(run / "weights", device="cpu")
+    assert generator.sample(2) and generator.weights.name == "run", "not the recipe's"
     code, out, err = train(*command)
     assert code == 2 and "--resume" in err, "nothing is overwritten by accident"
     code, out, err = train(*command[:-1], "0.2", "--resume", "--cpu-time")

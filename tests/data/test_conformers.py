@@ -108,6 +108,28 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been_killed(tmp_path: Pa
         time.sleep(0.05)
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("smiles\nCCO\n\nCC\n", {"l:1": "CCO", "l:2": "CC"}),
+        ("Name,SMILES\r\nethanol,CCO\r\n,CC\r\n007,C\r\n", {"ethanol": "CCO", "l:2": "CC", "l:007": "C"}),
+        ('smiles;id;name\n"CCO";"a ""b"" {c}";x\nCC\n', {"a b c": "CCO", "l:2": "CC"}),
+        ("id\tsmiles\n'5e3'\tCCO\n\"2'-x\"\tCC\n", {"l:5e3": "CCO", "2'-x": "CC"}),
+        ("CCO,ethanol\nCC;ethane\nC methane\n# c\n", {"l:1": "CCO", "l:2": "CC", "l:3": "C"}),
+    ],
+)
+def test_tables_of_smiles(tmp_path: Path, text: str, expected: dict[str, str]) -> None:
+    (tmp_path / "l.csv").write_text(text, newline="")
+    assert {named.id: named.smiles for named in read_smiles(tmp_path / "l.csv")} == expected
+    for name in ("x.sdf", "x.extxyz"):
+        make_conformers(tmp_path / "l.csv", tmp_path / name, limit=len(expected) - 1)
+        (tmp_path / "x.report.csv").unlink()
+        made = make_conformers(tmp_path / "l.csv", tmp_path / name, resume=True)
+        assert (made.count, made.failed) == (len(expected), {})
+        (tmp_path / "x.report.csv").unlink()
+        assert [str(system.info["id"]) for system in read(tmp_path / name)] == list(expected)
+
+
 def test_nothing_is_overwritten_or_mixed(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "x.sdf"
     make_conformers(source, out, limit=3)

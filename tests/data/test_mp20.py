@@ -98,7 +98,36 @@ def test_formulas_that_look_like_numbers_stay_text(tmp_path: Path) -> None:
     data = prepare("perov5", tmp_path / "x.csv", tmp_path / "out")
     np.testing.assert_array_equal(data.properties["heat"], [1e-3, np.nan])
     assert data.properties["id"].tolist() == ["1", "1"]
-    assert "label" not in data.properties
+    assert data.properties["label"].tolist() == ["InF", "x"]
+    assert data.properties["formula"].tolist() == ["Hg2MgTm"] * 2
+
+
+@pytest.mark.parametrize("names", [(), ("id", "gap/eV", "note"), ("split",), ("material_id", "id", "split")])
+def test_any_csv_with_cifs_is_read(tmp_path: Path, names: tuple[str, ...]) -> None:
+    known = {"id": ["007", "b"], "gap/eV": ["1.5", ""], "note": ["x", "2"], "split": ["val", "train"]}
+    known["material_id"] = ["mp-1", "mp-2"]
+    with (tmp_path / "mine.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["cif", *names])
+        writer.writeheader()
+        for k, row in enumerate(rows("val")[:2]):
+            writer.writerow({"cif": row["cif"], **{name: known[name][k] for name in names}})
+    data = prepare("mine", tmp_path / "mine.csv", tmp_path / "out")
+    found = {name: values.tolist() for name, values in data.properties.items()}
+    ids = known["material_id"] if "material_id" in names else known["id"]
+    assert found["id"] == (ids if "id" in names else ["mine.csv:row 2", "mine.csv:row 3"])
+    assert found.get("split") == (known["split"] if "split" in names else None)
+    assert found.get("note") == (known["note"] if "note" in names else None)
+    if "gap/eV" in names:
+        np.testing.assert_array_equal(found["gap_eV"], [1.5, np.nan])
+
+
+def test_a_column_split_of_other_words_is_left_out(tmp_path: Path) -> None:
+    with (tmp_path / "mine.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["cif", "split"])
+        writer.writeheader()
+        writer.writerows({"cif": row["cif"], "split": "training"} for row in rows("val")[:2])
+    data = prepare("mine", tmp_path / "mine.csv", tmp_path / "out")
+    assert "split" not in data.properties and len(data.split("train")) == 2
 
 
 def test_broken_rows_are_named_and_skipped(tmp_path: Path) -> None:

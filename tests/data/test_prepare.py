@@ -47,9 +47,66 @@ def test_prepare_and_load_by_name_and_by_folder() -> None:
     assert time.perf_counter() - start < 1
 
 
-def test_missing_data_set_says_how_to_prepare_it() -> None:
-    with pytest.raises(UnreadableFileError, match="adit-data prepare qm9"):
-        load("qm9")
+@pytest.mark.parametrize("name", ["qm9", "qm9:val"])
+def test_missing_data_set_says_how_to_prepare_it(name: str) -> None:
+    with pytest.raises(UnreadableFileError, match=r"data set qm9 is not prepared yet\. Run `adit-data prepare qm9`"):
+        load(name)
+
+
+def test_what_is_no_data_set_is_named_with_those_that_are_prepared(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableFileError, match=r"no such file or prepared data set 'gone\.sdf'; prepared: none"):
+        load("gone.sdf")
+    prepare("mine", FIXTURES / "odd" / "two_blocks.cif")
+    with pytest.raises(UnreadableFileError, match=r"no such file or prepared data set 'gone\.sdf'; prepared: mine"):
+        load("gone.sdf")
+    file = FIXTURES / "odd" / "plain.cif"
+    with pytest.raises(UnreadableFileError, match=rf"plain\.cif is not a prepared .*--source {re.escape(str(file))}`"):
+        load(file)
+
+
+def test_a_split_by_name(tmp_path: Path) -> None:
+    data = prepare("mp20", FIXTURES / "mp_20", processes=1)
+    assert len(load("mp20:val")) == len(data.split("val")) == 50
+    with pytest.raises(InvalidInputError, match="mp20 has no split 'foo'; known: train, val, test"):
+        load("mp20:foo")
+    with pytest.raises(UnreadableFileError, match="nothing in its split 'test'"):
+        load(f"{cache_folder('mp20')}:test")
+
+
+def test_files_of_the_user_are_never_replaced_unawares(tmp_path: Path) -> None:
+    prepare("mine", FIXTURES / "odd" / "two_blocks.cif")
+    for source in ("two_blocks.cif", "plain.cif"):
+        with pytest.raises(InvalidInputError, match=r"data set mine already: 2 systems from .*two_blocks.*--overwrite"):
+            prepare("mine", FIXTURES / "odd" / source)
+    assert len(load("mine")) == 2
+    with pytest.raises(InvalidInputError, match="data set mine already: 2 systems"):
+        prepare("mp20", FIXTURES / "mp_20", cache_folder("mine"))
+    assert len(prepare("mine", FIXTURES / "odd" / "plain.cif", overwrite=True)) == 1
+
+
+def test_a_known_data_set_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = prepare("mp20", FIXTURES / "mp_20", processes=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "run_tasks", None)
+        patch.setattr(module, "_download", None)
+        assert len(prepare("mp20", FIXTURES / "mp_20")) == len(prepare("mp20")) == len(first)
+        for options in (ReadOptions(limit=1), ReadOptions(conformers=1)):
+            with pytest.raises(InvalidInputError, match=f"mp20 already: {len(first)} systems"):
+                prepare("mp20", options=options)
+    shutil.copytree(FIXTURES / "mp_20", tmp_path / "other")
+    with pytest.raises(InvalidInputError, match="mp20 already"):
+        prepare("mp20", tmp_path / "other")
+    (cache_folder("mp20") / "cells.npy").unlink()
+    with pytest.raises(UnreadableFileError, match="with --overwrite"):
+        prepare("mp20")
+    assert len(prepare("mp20", FIXTURES / "mp_20", processes=1, overwrite=True)) == len(first)
+
+
+def test_another_data_set_under_a_known_name_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    prepare("perov5", FIXTURES / "mp_20", options=ReadOptions(limit=2), processes=1)
+    assert not caplog.messages, "a part was asked for"
+    prepare("perov5", FIXTURES / "mp_20", processes=1, overwrite=True)
+    assert "perov5 as published 18,928: is it another data set?" in caplog.messages[0]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +129,7 @@ def test_foreign_folders_are_never_replaced(tmp_path: Path) -> None:
         prepare("mine", FIXTURES / "odd" / "plain.cif", folder / "meta.json")
     (tmp_path / "empty").mkdir()
     prepare("mine", FIXTURES / "odd" / "plain.cif", tmp_path / "empty")
-    prepare("mine", FIXTURES / "odd" / "two_blocks.cif", tmp_path / "empty")
+    prepare("mine", FIXTURES / "odd" / "two_blocks.cif", tmp_path / "empty", overwrite=True)
     assert len(load(tmp_path / "empty")) == 2
 
 
@@ -100,7 +157,7 @@ def test_splits_by_name_of_folder_or_file(tmp_path: Path) -> None:
     shutil.copy(FIXTURES / "odd" / "plain.cif", tmp_path / "in" / "val.cif")
     data = prepare("mine", tmp_path / "in")
     assert [len(data.split(split)) for split in ("train", "val", "test")] == [3, 1, 2]
-    assert len(prepare("mine", tmp_path / "in", options=ReadOptions(limit=4))) == 4
+    assert len(prepare("mine", tmp_path / "in", options=ReadOptions(limit=4), overwrite=True)) == 4
 
 
 def test_many_processes_give_the_same_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,13 +302,13 @@ def test_geom_archive_needs_consent(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match=r"runs whatever code.*--allow-pickle"):
         prepare("geom", path)
     for source in (path, tmp_path / "rdkit_folder"):
-        data = prepare("geom", source, options=ReadOptions(allow_pickle=True, conformers=2))
+        data = prepare("geom", source, options=ReadOptions(allow_pickle=True, conformers=2), overwrite=True)
         assert sorted(data.properties["formula"].tolist()) == ["C2H6O"] * 2 + ["C6H7N"] * 2
         assert sorted(set(data.properties["relativeenergy"].tolist())) == [0.0, 1.0]
         assert data.meta["skipped"] == 2
     (tmp_path / "torn.tar.gz").write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(UnreadableFileError, match=r"torn\.tar\.gz"):
-        prepare("geom", tmp_path / "torn.tar.gz", options=ReadOptions(allow_pickle=True))
+        prepare("geom", tmp_path / "torn.tar.gz", options=ReadOptions(allow_pickle=True), overwrite=True)
 
 
 def test_conformers_of_smiles(tmp_path: Path) -> None:
@@ -265,7 +322,7 @@ def test_conformers_of_smiles(tmp_path: Path) -> None:
     benzene = data[1]
     lengths = np.linalg.norm(benzene.positions[:6] - np.roll(benzene.positions[:6], 1, axis=0), axis=1)
     np.testing.assert_allclose(lengths, 1.395, atol=0.02)
-    again = prepare("geom-etkdg", tmp_path)
+    again = prepare("geom-etkdg", tmp_path, overwrite=True)
     np.testing.assert_array_equal(again.positions, data.positions)
 
 

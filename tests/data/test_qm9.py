@@ -88,7 +88,7 @@ def sources(folder: Path) -> dict[str, Path]:
 def test_every_source_gives_the_same(packed: PackedDataset, tmp_path: Path) -> None:
     rows = {packed.properties["id"][place]: place for place in range(len(packed))}
     for name, source in sources(tmp_path).items():
-        data = prepare("qm9", source, tmp_path / "out", processes=1)
+        data = prepare("qm9", source, tmp_path / "out", processes=1, overwrite=True)
         assert len(data) == 20, name
         for system in data:
             expected = packed[rows[system.info["id"]]]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,12 @@ from typer.testing import CliRunner
 
 import adit
 from adit.cli.eval import app
+from adit.data.prepare import prepare
 from adit.errors import AditError
 from adit.eval.results import Evaluation
 
 DATA = Path(__file__).parent / "data"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 HULL = DATA / "hull.csv"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(adit.__file__).parents[1])}
 
@@ -53,11 +56,67 @@ def test_crystals_are_not_novel_against_themselves(tmp_path):
     assert found.metric("crystals", "novel").value == 0
 
 
-def test_a_reference_of_the_other_kind(tmp_path):
+def test_a_reference_of_the_other_kind_is_refused(tmp_path):
     result = call(DATA / "qm9.extxyz", "--json", tmp_path / "o.json", "--reference", DATA / "mp20.extxyz")
+    assert isinstance(result.exception, AditError)
+    assert re.search(r"mp20\.extxyz holds no molecules, and nothing else", str(result.exception))
+    assert not (tmp_path / "o.json").exists()
+
+
+def test_a_reference_that_lacks_a_kind_is_said(tmp_path, caplog):
+    words = [(DATA / f"{name}.extxyz").read_text().splitlines(keepends=True) for name in ("qm9", "mp20")]
+    (tmp_path / "both.extxyz").write_text("".join("".join(lines[: int(lines[0]) + 2]) for lines in words))
+    result = call(tmp_path / "both.extxyz", "--json", tmp_path / "o.json", "--reference", DATA / "mp20.extxyz")
     assert result.exit_code == 0, result.output
-    assert not any(metric.name == "novel" for metric in Evaluation.load(tmp_path / "o.json").metrics)
-    assert "(0 molecules, 150 crystals)" in " ".join(result.output.split())
+    assert "holds no molecules: nothing is said of their novelty" in caplog.text
+    assert {m.kind for m in Evaluation.load(tmp_path / "o.json").metrics if m.name == "novel"} == {"crystals"}
+
+
+def test_a_prepared_data_set_is_judged_by_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("ADIT_DATA_DIR", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    prepare("mp20", FIXTURES / "mp_20", processes=1)
+    for name in ("mp20", "mp20:val"):
+        result = call(name, "--json", "o.json", "--report", "o.html", "--reference", "mp20:train")
+        assert result.exit_code == 0, result.exception
+        found = Evaluation.load("o.json")
+        assert (found.file, found.counts["crystals"]) == (name, {"mp20": 200, "mp20:val": 50}[name])
+    for name, words in (
+        ("mp20:foo", "no split 'foo'; known: train"),
+        ("gone.cif", "no such file or prepared data set"),
+    ):
+        result = call(name)
+        assert isinstance(result.exception, AditError) and words in str(result.exception)
+    for options in (["--json", "cache/mp20/meta.json"], ["--report", "cache/mp20/cells.npy"]):
+        result = call("mp20:val", *options)
+        assert "would replace what is to be judged" in str(result.exception)
+
+
+def test_no_input_is_replaced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("mols", "ref", "in/mols"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(f"{name}.extxyz").write_bytes((DATA / "qm9.extxyz").read_bytes())
+    Path("link.extxyz").symlink_to("mols.extxyz")
+    assert call("mols.extxyz", "--json", "run.json").exit_code == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+    for arguments in (
+        ["mols.extxyz", "--json", "mols.extxyz"],
+        ["mols.extxyz", "--report", tmp_path / "mols.extxyz"],
+        ["mols.extxyz", "--report", "link.extxyz"],
+        ["mols.extxyz", "--reference", "ref.extxyz", "--json", "ref.extxyz"],
+        ["mols.extxyz", "--hull", "ref.extxyz", "--report", "ref.extxyz"],
+        ["in", "--json", "in/mols.extxyz"],
+        ["in", "--work", "in"],
+        ["--compare", "run.json", "--report", "run.json"],
+    ):
+        result = call(*arguments)
+        assert isinstance(result.exception, AditError) and "would replace" in str(result.exception), arguments
+    assert "must be different files" in str(call("mols.extxyz", "--json", "x", "--report", "./x").exception)
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+    for _ in range(2):  # its own reports may lie beside the structures, and be replaced
+        result = call("in", "--json", "in/run.json", "--report", "in/run.html", "--protocol", "edm")
+        assert result.exit_code == 0, result.exception
 
 
 def test_runs_are_compared(tmp_path):

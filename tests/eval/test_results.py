@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from adit.data.packed import PackedDataset
 from adit.errors import InvalidInputError, UnreadableFileError
 from adit.eval import evaluate
 from adit.eval.compare import cell, differ, notes, side_by_side, tables
@@ -24,6 +25,37 @@ from adit.system import AtomicSystem
 @pytest.fixture(scope="module")
 def found(qm9: list[AtomicSystem], mp20: list[AtomicSystem]) -> Evaluation:
     return evaluate([*qm9[:20], *mp20[:10]], seed=3)
+
+
+def test_systems_are_taken_as_one_or_many_and_as_a_reference(mp20: list[AtomicSystem]) -> None:
+    def figures(source: object, **options: object) -> dict[tuple[str, str, str], str]:
+        made = evaluate(source, protocols=["cdvae"], **options).metrics  # type: ignore[arg-type]
+        return {metric.key: f"{metric.value} of {metric.of}" for metric in made}
+
+    one = figures(mp20[:1])
+    for same in (mp20[0], mp20[0].to_ase(), mp20[0].to_pymatgen(), iter(mp20[:1])):
+        assert figures(same) == one
+    assert one["crystals", "cdvae", "unique"] == "1.0 of 1"
+    known = figures(mp20[:2], reference=mp20[:1])
+    assert known["crystals", "cdvae", "novel"] == "0.5 of 2"
+    for reference in (mp20[0], PackedDataset.from_systems(mp20[:1])):
+        assert figures(mp20[:2], reference=reference) == known
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"seed": -1}, "`seed` must be at least 0"),
+        ({"level": 95}, "`level` between 0 and 1"),
+        ({"protocols": ["cdave"]}, "got 'cdave'"),
+        ({"reference": [AtomicSystem([1], [[0, 0, 0]])]}, "systems in memory holds no crystals, and nothing else"),
+        ({"reference": []}, "holds no crystals"),
+        ({"reference": ["mp20"]}, "must be an AtomicSystem"),
+    ],
+)
+def test_what_cannot_be_is_refused(options: dict[str, object], words: str, mp20: list[AtomicSystem]) -> None:
+    with pytest.raises(InvalidInputError, match=words):
+        evaluate(mp20[:2], **options)  # type: ignore[arg-type]
 
 
 def text(renderables: list[object]) -> str:

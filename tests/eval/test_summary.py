@@ -63,3 +63,8 @@ def test_nothing_to_summarise():
 
 def test_percent():
     assert (percent(0.98765), percent(float("nan")), percent(1)) == ("98.8 %", "-", "100.0 %")
+
+
+def test_one_system_will_do(qm9, mp20):
+    assert summarise(qm9[0]).notes == summarise(qm9[:1]).notes == summarise(iter(qm9[:1])).notes
+    assert summarise(mp20[0].to_ase()).crystals == summarise(mp20[:1]).crystals

@@ -199,8 +199,21 @@ def test_nothing_to_compare(matcher):
 
 def test_bad_input_is_named(matcher):
     salt = AtomicSystem.from_fractional([11, 17], [[0, 0, 0], [0.5, 0.5, 0.5]], 4 * np.eye(3))
-    with pytest.raises(InvalidInputError, match="system 1 is a molecule"):
-        matcher.fit(salt, AtomicSystem([1], [[0, 0, 0]]))
+    atom = AtomicSystem([1], [[0, 0, 0]])
+    for compare in (matcher.fit, matcher.fit_anonymous, matcher.get_rms_dist):
+        for name, pair in (("struct1", (atom, salt)), ("struct2", (salt, atom))):
+            with pytest.raises(InvalidInputError, match=f"`{name}` must be a crystal; got the molecule H"):
+                compare(*pair)
+        with pytest.raises(InvalidInputError, match="`struct2`: a system must be an AtomicSystem"):
+            compare(salt, "salt.cif")  # type: ignore[arg-type]
+    for name, call in (
+        ("systems", lambda: matcher.novel([salt, atom], [salt])),
+        ("against", lambda: matcher.novel([salt], [salt, atom])),
+        ("left", lambda: matcher.fit_pairs([salt, atom], [salt, salt])),
+        ("right", lambda: matcher.rms_pairs([salt, salt], [salt, atom])),
+    ):
+        with pytest.raises(InvalidInputError, match=f"`{name}` must be crystals; system 1 is a molecule"):
+            call()
     with pytest.raises(InvalidInputError, match="`convention` must be one of 'symmetric', 'pymatgen'; got \"mine\""):
         StructureMatcher(convention="mine")  # type: ignore[arg-type]
     for name in ("ltol", "stol", "angle_tol"):

@@ -203,6 +203,23 @@ def test_buckets_of_padded_rows_hold_everything():
     assert features.gather_padded(TINY, []).mask.shape == (0, 0)
 
 
+def test_lists_are_taken_and_what_is_wrong_is_named():
+    sizes = np.diff(TINY.offsets)
+    buckets = features.bucket_by_size(sizes.tolist(), [8, 200])
+    for found, expected in zip(buckets, features.bucket_by_size(sizes, np.array([8, 200])), strict=True):
+        assert np.array_equal(found, expected)
+    assert features.plan_batches([3, 3, 3], [2, 0, 1], 6, 9).tolist() == [0, 2, 3]
+    held = list(TINY)[:3]
+    for made, expected in zip(features.gather(held, [2, 0]), features.gather(pack(held), [2, 0]), strict=True):
+        assert np.array_equal(made, expected)
+    assert features.gather_padded(held, [1]).mask.shape == (1, sizes[1])
+    for bad in ([1.5], [[1]], "ab"):
+        with pytest.raises(InvalidInputError, match="`sizes` must be whole numbers"):
+            features.bucket_by_size(bad, [4])
+        with pytest.raises(InvalidInputError, match="`order` must be whole numbers"):
+            features.plan_batches([3], bad, 6, 9)
+
+
 # --- Fractional coordinates, Fourier features, distances -------------------------------------------------------------
 
 

@@ -19,7 +19,7 @@ from rich.table import Table
 from adit.cli.common import progress_columns, run
 from adit.data.base import ReadOptions
 from adit.data.packed import SPLITS, PackedDataset
-from adit.data.prepare import cache_folder, datasets, load
+from adit.data.prepare import already_prepared, cache_folder, datasets, load, prepared
 from adit.data.prepare import prepare as prepare_dataset
 from adit.elements import SYMBOLS
 
@@ -38,16 +38,27 @@ def prepare(
     source: Annotated[Path | None, typer.Option(help="file or folder to read in place of the official source")] = None,
     out: Annotated[Path | None, typer.Option(help="folder to write; default: the cache")] = None,
     processes: Annotated[int | None, typer.Option(min=1, help="worker processes; default: one for each core")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace what was prepared under this name")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="read only the first N entries (of each split)")] = None,
     conformers: Annotated[int, typer.Option(min=1, help="geom: conformers of lowest energy for each molecule")] = 5,
     allow_pickle: Annotated[
         bool, typer.Option("--allow-pickle", help="geom: open its pickles, which can run code; only if you trust them")
     ] = False,
 ) -> None:
-    """Reads a data set once and writes it as a packed, memory-mapped cache."""
+    """Reads a data set once and writes it as a packed, memory-mapped cache.
+
+    One that is there is not replaced: what is known by name (`adit-data list`) is left as it is, and that is said;
+    your own files under a name that is taken are refused.
+    """
     console = Console()
     start = time.perf_counter()
     options = ReadOptions(limit=limit, allow_pickle=allow_pickle, conformers=conformers)
+    folder = out if out is not None else cache_folder(name)
+    if not overwrite and (there := already_prepared(name, source, out, options)) is not None:
+        words = f"{name} is prepared already: {len(there):,} systems{_published(name, there)}"
+        console.print(escape(f"{words}, from {there.meta['source']}; --overwrite reads it again"), soft_wrap=True)
+        console.print(escape(str(folder)), soft_wrap=True)
+        return
     # No refresh thread: the workers are forked from this process.
     with Progress(*progress_columns(), console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
         task = bar.add_task(f"preparing {name}", total=None, rate="")
@@ -56,15 +67,17 @@ def prepare(
             rate = f"{done / (time.perf_counter() - start):,.0f}/s" + (f", {broken} broken" if broken else "")
             bar.update(task, completed=done, rate=rate, refresh=True)
 
-        data = prepare_dataset(name, source, out, processes=processes, options=options, progress=show)
-    folder = out if out is not None else cache_folder(name)
+        data = prepare_dataset(
+            name, source, out, overwrite=overwrite, processes=processes, options=options, progress=show
+        )
     for record in data.meta.get("downloads", []):
         state = "as published" if record["checked"] else "no checksum is published; keep this one"
         console.print(f"sha256 {record['sha256']} {escape(record['url'])} ({state})", soft_wrap=True)
     console.print(
-        f"{len(data):,} systems, {len(data.numbers):,} atoms, {data.meta['skipped']:,} broken entries skipped, "
-        f"{time.perf_counter() - start:.1f} s"
+        f"{len(data):,} systems{_published(name, data)}, {len(data.numbers):,} atoms, "
+        f"{data.meta['skipped']:,} broken entries skipped, {time.perf_counter() - start:.1f} s"
     )
+    console.print(escape(_splits(data)), soft_wrap=True)
     console.print(escape(str(folder)), soft_wrap=True)
     if data.meta["skipped"]:
         console.print(escape(f"skipped entries and reasons: {folder / 'report.csv'}"), soft_wrap=True)
@@ -72,7 +85,7 @@ def prepare(
 
 @app.command()
 def conformers(
-    smiles: Annotated[Path, typer.Argument(help="list of SMILES, one a line, plain or .gz")],
+    smiles: Annotated[Path, typer.Argument(help="list of SMILES, one a line, or CSV with a column smiles; or .gz")],
     out: Annotated[Path, typer.Option(help="file to write: .sdf, .xyz or .extxyz, for `adit-data prepare`")],
     limit: Annotated[int | None, typer.Option(min=1, help="take only N SMILES")] = None,
     shuffle: Annotated[bool, typer.Option("--shuffle", help="take them in random order")] = False,
@@ -84,7 +97,8 @@ def conformers(
 ) -> None:
     """Makes one conformer for each SMILES of a list: RDKit's ETKDGv3, relaxed with MMFF94.
 
-    Each is on disk once it is made. Ctrl-C keeps what is finished; the same command with --resume goes on.
+    Each is on disk once it is made. Ctrl-C keeps what is finished; the same command with --resume goes on. The exit
+    code is 1 if none could be made.
     """
     from adit.data.conformers import make_conformers
 
@@ -117,25 +131,34 @@ def conformers(
     console.print(escape(str(out)), soft_wrap=True)
     if made.failed:
         console.print(escape(f"SMILES without a conformer: {made.report}"), soft_wrap=True)
+    if not made.count:
+        [(reason, count)] = made.failed.most_common(1)
+        words = f"no conformer could be made: {reason} ({count:,} of {made.failed.total():,} SMILES)"
+        print(f"error: {words}. {smiles} must hold one SMILES a line, or a column smiles", file=sys.stderr)
+        raise typer.Exit(1)
 
 
 @app.command("list")
 def list_datasets() -> None:
     """Shows the data sets known by name, and which are prepared."""
     table = Table("name", "what", "licence", "prepared")
+    here = prepared()
     for name, spec in datasets().items():
-        folder = cache_folder(name)
-        ready = f"{len(PackedDataset.load(folder)):,}" if (folder / "meta.json").exists() else "no"
+        data = PackedDataset.load(cache_folder(name)) if name in here else None
+        ready = "no" if data is None else f"{len(data):,}{_published(name, data)}"
         table.add_row(name, spec.description, spec.licence, ready)
-    others = cache_folder("x").parent
-    for folder in sorted(others.iterdir()) if others.is_dir() else []:
-        if folder.name not in datasets() and (folder / "meta.json").exists():
-            table.add_row(folder.name, "your own files", "", f"{len(PackedDataset.load(folder)):,}")
+    for name in here:
+        if name not in datasets():
+            table.add_row(name, "your own files", "", f"{len(PackedDataset.load(cache_folder(name))):,}")
     Console().print(table)
 
 
 @app.command()
-def info(name_or_path: Annotated[str, typer.Argument(help="name of a prepared data set, or its folder")]) -> None:
+def info(
+    name_or_path: Annotated[
+        str, typer.Argument(help="name of a prepared data set (or mp20:val, a split), or its folder")
+    ],
+) -> None:
     """Shows what a prepared data set holds."""
     data = load(name_or_path)
     console = Console()
@@ -146,14 +169,13 @@ def info(name_or_path: Annotated[str, typer.Argument(help="name of a prepared da
         ("source", meta.get("source", "")),
         ("citation", meta.get("citation", "")),
         ("licence", meta.get("licence", "")),
+        ("systems", f"{len(data):,}{_published(meta.get('name', ''), data)}"),
         ("molecules", f"{int((~data.periodic).sum()):,}"),
         ("crystals", f"{int(data.periodic.sum()):,}"),
         ("atoms", f"{len(data.numbers):,}"),
         ("skipped", f"{meta.get('skipped', 0):,}"),
     ]
-    if "split" in data.properties:
-        counts = ((split, int((data.properties["split"] == split).sum())) for split in SPLITS)
-        rows.append(("splits", ", ".join(f"{split} {count:,}" for split, count in counts)))
+    rows.append(("splits", _splits(data).removeprefix("splits: ")))
     _print(console, "data set", ("", ""), rows)
     _print(console, "atoms in a system", ("atoms", "systems", ""), _histogram(data.sizes))
     numbers = np.bincount(data.numbers, minlength=len(SYMBOLS))
@@ -165,6 +187,27 @@ def info(name_or_path: Annotated[str, typer.Argument(help="name of a prepared da
     report = _report(Path(name_or_path), cache_folder(name_or_path))
     if report:
         _print(console, "skipped, by reason", ("reason", "entries"), report)
+
+
+def _published(name: str, data: PackedDataset) -> str:
+    """Of how many systems, where that is known and there are not as many."""
+    published = datasets()[name].systems if name in datasets() else 0
+    return "" if published in (0, len(data)) else f" of {published:,} published"
+
+
+def _splits(data: PackedDataset) -> str:
+    """One line: how many systems each split has; why there are none, where some files name one."""
+    if "split" in data.properties:
+        counts = ((split, int((data.properties["split"] == split).sum())) for split in SPLITS)
+        return "splits: " + ", ".join(f"{split} {count:,}" for split, count in counts)
+    files = {Path(file).parts[0] for file in np.unique(data.properties.get("file", np.array([], str))).tolist() if file}
+    unnamed = sorted(file for file in files if file.split(".")[0] not in SPLITS)
+    if len(unnamed) == len(files):
+        return "no splits: all are for training"
+    return (
+        f"no splits: all are for training, since {unnamed[0]} is not named train, val or test "
+        f"({len(unnamed)} of {len(files)} files or folders are not)"
+    )
 
 
 def _print(console: Console, title: str, columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:

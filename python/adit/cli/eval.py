@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,7 +30,6 @@ from adit.output import writing
 if TYPE_CHECKING:
     from adit.convert.base import BrokenEntry
     from adit.eval.evaluation import Progress
-    from adit.eval.protocols import Protocol
     from adit.eval.results import Evaluation
     from adit.eval.workers import Advance
     from adit.system import AtomicSystem
@@ -42,6 +41,7 @@ class ProtocolChoice(str, Enum):
     adit = "adit"
     edm = "edm"
     adit_rust = "adit-rust"
+    cdvae = "cdvae"
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -53,13 +53,15 @@ def evaluate(
         list[Path],
         typer.Argument(
             metavar="FILE",
-            help="cif, xyz, extxyz, sdf, POSCAR; a folder or zip of those; a prepared data set. With --compare: files "
-            "that --json wrote.",
+            help="cif, xyz, extxyz, sdf, POSCAR; a folder or zip of those; a prepared data set, by name or folder "
+            "(mp20:val: one split of it). With --compare: files that --json wrote.",
         ),
     ],
     protocol: Annotated[
         list[ProtocolChoice] | None,
-        typer.Option(help="How to judge molecules; may be given again. Default: all that can run."),
+        typer.Option(
+            help="How to judge molecules (cdvae: crystals, always); may be given again. Default: all that can run."
+        ),
     ] = None,
     reference: Annotated[
         str | None,
@@ -92,14 +94,15 @@ def evaluate(
     compare: Annotated[bool, typer.Option("--compare", help="Put runs side by side, with published figures.")] = False,
 ) -> None:
     """Judges generated molecules and crystals: validity, uniqueness, stability, novelty, geometry, distributions."""
+    outputs = {"--json": json_path, "--report": report}
     if compare:
+        _check_outputs(outputs, [("is to be compared", path) for path in paths])
         _compare(paths, report)
         return
     if len(paths) > 1:
         raise InvalidInputError(f"expected one file or folder; got {len(paths)}. Or compare JSON files with --compare")
-    for name, file in (("--json", json_path), ("--report", report)):
-        if file is not None:
-            _check_file(name, file)
+    known_by = [("is the --reference", reference), ("is the --hull", hull), ("is to be passed through", reconstruct)]
+    _check_outputs({**outputs, "--work": work}, [("is to be judged", paths[0]), *known_by])
     from adit.eval import evaluation
     from adit.eval.reference import Reference
 
@@ -115,7 +118,7 @@ def evaluate(
         work=work or default_work(paths[0], json_path),
         reconstruct=reconstruct,
     )
-    chosen: list[Protocol] | None = [choice.value for choice in protocol] if protocol else None
+    chosen: list[Any] | None = [choice.value for choice in protocol] if protocol else None
     systems: list[AtomicSystem] | None = None if report is None else []
     with _progress() as progress:
         found = evaluation.evaluate(
@@ -141,9 +144,9 @@ def evaluate(
 def _entries(path: Path, kept: list[AtomicSystem] | None) -> Iterator[AtomicSystem | BrokenEntry]:
     """Of a file; those that can be read are kept for the page, so that it is read once."""
     from adit.convert.base import BrokenEntry
-    from adit.convert.files import iread
+    from adit.eval.evaluation import read
 
-    for entry in iread(path):
+    for entry in read(path):
         if kept is not None and not isinstance(entry, BrokenEntry):
             kept.append(entry)
         yield entry
@@ -163,7 +166,6 @@ def _compare(paths: list[Path], report: Path | None) -> None:
     if report is not None:
         from adit.eval.report import write_comparison
 
-        _check_file("--report", report)
         with writing(report):
             write_comparison(report, named)
     for table in side_by_side(named):
@@ -219,11 +221,50 @@ def _progress() -> Iterator[Progress]:
         yield stage
 
 
-def _check_file(option: str, file: Path) -> None:
-    """Before the work, not after it."""
-    if file.is_dir():
-        raise InvalidInputError(f"{option} {file}: is a folder, which cannot be written. Choose another path")
-    check_writable(option, file)
+def _check_outputs(outputs: dict[str, Path | None], inputs: list[tuple[str, str | Path | None]]) -> None:
+    """Before the work, not after it: they can be written, and replace nothing that is read.
+
+    Args:
+        outputs: option -> what it is to write.
+        inputs: what each is for; a file, a folder or the name of a data set, or None.
+
+    Raises:
+        InvalidInputError: they cannot, or would.
+    """
+    written = {option: path for option, path in outputs.items() if path is not None}
+    if len({path.resolve() for path in written.values()}) < len(written):
+        raise InvalidInputError(
+            f"{' and '.join(written)} must be different files; got {', '.join(map(str, written.values()))}"
+        )
+    for option, path in written.items():
+        if option != "--work":
+            if path.is_dir():
+                raise InvalidInputError(f"{option} {path}: is a folder, which cannot be written. Choose another path")
+            check_writable(option, path)
+        for role, given in inputs:
+            if given is not None and any(_holds(place, path) for place in _places(str(given))):
+                raise InvalidInputError(f"{option} {path} would replace what {role}, {given}. Choose another path")
+
+
+def _places(name: str) -> list[Path]:
+    """Where an input may stand: the path, or the prepared data set of this name."""
+    from adit.data.prepare import prepared_folder
+
+    words = [word for word in (name, name.rpartition(":")[0]) if word]
+    places = [place for word in words for place in (Path(word), prepared_folder(word))]
+    return [place for place in places if place is not None and place.exists()]
+
+
+def _holds(place: Path, path: Path) -> bool:
+    """Whether to write `path` is to lose some of what is read from `place`; a report that lies there is not read."""
+    if not path.exists():
+        return False
+    if path.samefile(place):
+        return True
+    if not place.is_dir() or not path.is_file() or not path.resolve().is_relative_to(place.resolve()):
+        return False
+    head = path.read_bytes()[:200]
+    return not (head.startswith(b"<!DOCTYPE html>") or b'"format": "adit-eval"' in head)
 
 
 def main() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
 
 from adit.cli.common import check_writable, run
@@ -72,7 +74,7 @@ def vae(
 
     place = _folder(out, chosen)
     folder = train_vae(chosen, place, _device(device, threads), resume, stop_at, _budget(minutes, steps))
-    typer.echo(f"autoencoder in {folder}; next: adit-train dit --recipe {recipe}")
+    typer.echo(f"autoencoder in {folder}; next: {_stage('dit', recipe, data, out)}")
 
 
 @app.command()
@@ -94,12 +96,15 @@ def decoder(
 ) -> None:
     """The decoder of OUT/vae alone, before or after stage 2: its latents stay. Writes OUT/decoder."""
     chosen = _recipe(recipe, data, "decoder", steps, tokens, seed, compile, bf16)
+    from adit.train.checkpoint import list_checkpoints
     from adit.train.stages import train_decoder
 
     folder = _folder(out, chosen)
     source = vae or folder / "vae"
     done = train_decoder(chosen, folder, source, _device(device, threads), resume, stop_at, _budget(minutes, steps))
-    typer.echo(f"autoencoder with this decoder in {done}; `adit-train export {folder}` takes it")
+    export_it = shlex.join(["adit-train", "export", str(folder)])
+    following = export_it if list_checkpoints(folder / "dit") else _stage("dit", recipe, data, out)
+    typer.echo(f"autoencoder with this decoder in {done}; next: {following}")
 
 
 @app.command()
@@ -124,12 +129,16 @@ def dit(
 ) -> None:
     """Stage 2: the Diffusion Transformer on the latents of OUT/vae. Writes OUT/dit."""
     chosen = _recipe(recipe, data, "dit", steps, tokens, seed, compile, bf16)
+    from adit.train.checkpoint import list_checkpoints
     from adit.train.stages import train_dit
 
     folder = _folder(out, chosen)
     on = _device(device, threads)
     done = train_dit(chosen, folder, vae or folder, on, resume, stop_at, _budget(minutes, steps), start)
-    typer.echo(f"Diffusion Transformer in {done}; next: adit-train export {folder}{f' --vae {vae}' if vae else ''}")
+    elsewhere = ["--vae", str(vae)] if vae and not list_checkpoints(folder / "decoder") else []
+    typer.echo(
+        f"Diffusion Transformer in {done}; next: {shlex.join(['adit-train', 'export', str(folder), *elsewhere])}"
+    )
 
 
 @app.command()
@@ -163,7 +172,7 @@ def speedrun(
     folder, on = _folder(out, chosen), _device(device, threads)
     clock = time.process_time if cpu_time else time.monotonic
     weights = run_all(chosen, folder, on, minutes, vae_share, decoder_share, resume, clock)
-    typer.echo(f"weights in {weights}; try: adit-gen --weights {weights}")
+    typer.echo(f"weights in {weights}; try: {shlex.join(['adit-gen', '--weights', str(weights)])}")
 
 
 @app.command()
@@ -171,7 +180,7 @@ def export(
     run_folder: Annotated[Path, typer.Argument(help="folder of a run that holds vae/ or decoder/, and dit/")],
     out: Annotated[Path | None, typer.Option(help="folder to write; default: RUN/weights")] = None,
     vae: VAEOption = None,
-    name: Annotated[str | None, typer.Option(help="name of the weights; default: the run's")] = None,
+    name: Annotated[str | None, typer.Option(help="name of the weights; default: that of the run's folder")] = None,
     sampling: Annotated[
         list[str] | None,
         typer.Option(
@@ -195,10 +204,11 @@ def export(
     target = out or run_folder / "weights"
     check_writable("--out", target / "config.json")
     export_weights(
-        run_folder, target, name or run_folder.name, defaults, vae_folder=vae, guide=guide, average_with=average_with
-    )
+        run_folder, target, name or run_folder.resolve().name, defaults,
+        vae_folder=vae, guide=guide, average_with=average_with,
+    )  # fmt: skip
     size = (target / "model.safetensors").stat().st_size / 2**20
-    typer.echo(f"{target}: {size:.1f} MiB; try: adit-gen --weights {target}")
+    typer.echo(f"{target}: {size:.1f} MiB; try: {shlex.join(['adit-gen', '--weights', str(target)])}")
 
 
 @app.command("property")
@@ -267,10 +277,20 @@ def _recipe(
 
 
 def _folder(out: Path | None, recipe: Recipe) -> Path:
-    """Of the run, which can be written."""
+    """Of the run, which can be written. Says where its data have nothing to validate on."""
+    from adit.data.prepare import load
+
     folder = out or Path("runs") / recipe.name
     check_writable("--out", folder / "vae")
+    if not any((load(name).properties.get("split", np.array("")) == "val").any() for name in recipe.data):
+        typer.echo(f"{' and '.join(recipe.data)}: no split val, so nothing is held out to validate on (docs/data.md)")
     return folder
+
+
+def _stage(name: str, recipe: str, data: list[str] | None, out: Path | None) -> str:
+    """The command that goes on with the stage `name` of a run."""
+    given = [*(word for one in data or [] for word in ("--data", one)), *(("--out", str(out)) if out else ())]
+    return shlex.join(["adit-train", name, "--recipe", recipe, *given])
 
 
 def _sampling(text: str) -> tuple[str, SamplingDefaults]:

@@ -62,6 +62,8 @@ class DatasetSpec:
         locate: finds the source on this machine without a download, e.g. in an installed package.
         downloads: the official files, fetched where `locate` finds nothing.
         split: how entries are divided into train, val and test, for people.
+        remedy: what to do where there is no source.
+        systems: how many it has as published; 0: not known.
     """
 
     name: str
@@ -73,6 +75,7 @@ class DatasetSpec:
     downloads: tuple[Download, ...] = ()
     split: str = "none"
     remedy: str = ""
+    systems: int = 0
 
 
 def tar_files(path: Path, suffix: str) -> Iterator[tuple[str, bytes]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import itertools
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -57,16 +58,36 @@ class Made:
 
 
 def read_smiles(path: Path) -> Iterator[Named]:
-    """The first word of each line of a text file, plain or .gz; empty lines and those that begin with # are no SMILES.
+    """The SMILES of a text file, plain or .gz: a table, or the first word of each line.
+
+    A table begins with a line of names, of which one is `smiles`, between commas, semicolons or tabs; its column `id`
+    or `name`, where there is one, names them. Else empty lines and those that begin with # are no SMILES.
 
     Raises:
         UnreadableFileError: the file is missing, torn, or no text.
     """
     stem = path.name.split(".")[0]
     with reading(path), open_text(path) as file:
-        words = (line.split()[0] for line in file if line.strip() and not line.startswith("#"))
+        first = file.readline()
+        lines = itertools.chain([first], file)
+        mark = next((mark for mark in ",;\t" if mark in first), ",")
+        names = [name.strip().lower() for name in first.strip().split(mark)]
+        if "smiles" in names:
+            place, label = names.index("smiles"), next((names.index(n) for n in ("id", "name") if n in names), None)
+            rows = (row for row in csv.reader(itertools.islice(lines, 1, None), delimiter=mark) if len(row) > place)
+            for number, row in enumerate(rows, 1):
+                title = _title(row[label]) if label is not None and label < len(row) else ""
+                plain = f"{stem}:{title or number}"  # a number alone would be read back as 7.0
+                yield Named(plain if re.fullmatch(r"[-+.\deE]*", title) else title, row[place].strip())
+            return
+        words = (re.split(r"[\s,;]", line.strip(), maxsplit=1)[0] for line in lines if line.strip() and line[0] != "#")
         for number, word in enumerate(words, 1):
             yield Named(f"{stem}:{number}", word)
+
+
+def _title(text: str) -> str:
+    """A name as it comes back from any of `FORMATS`."""
+    return " ".join(re.sub(r'["{}<>$=]', " ", text).split())[:60].strip("' ")
 
 
 def embed(named: Named, seed: int = SEED, max_atoms: int | None = None) -> Entry:
@@ -123,7 +144,7 @@ def make_conformers(
     """Writes a structure for each SMILES of a list, in the order of the list, each on disk once it is made.
 
     Args:
-        source: one SMILES a line, plain or .gz.
+        source: one SMILES a line, or a CSV with a column `smiles`, plain or .gz (`read_smiles`).
         out: .sdf, .xyz or .extxyz, as `adit.data.prepare` reads them.
         limit: take so many SMILES: the first, or with `shuffle` so many drawn at random.
         shuffle: take them in random order.

@@ -1,4 +1,4 @@
-"""MP-20 and its relatives in the CSV layout of CDVAE: one CIF a row, plain or gzipped, one file a split."""
+"""MP-20, its relatives and any CSV with a column `cif`: one CIF a row, plain or gzipped, one file a split."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from adit.data.packed import SPLITS
 from adit.errors import UnreadableFileError
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|nan|True|False|")
-_TEXT = {"material_id", "formula", "pretty_formula"}
+_TEXT = {"material_id", "id"}
+_KNOWN = {"formula", "pretty_formula", "elements"}
+"""What the structure says itself, and not as a number, whatever it looks like."""
 _RENAMED = {"material_id": "id", "spacegroup.number": "spacegroup"}
 _SUFFIXES = (".csv", ".csv.gz")
 
@@ -40,27 +42,31 @@ def split_files(source: Path) -> list[tuple[Path, str | None]]:
 
 
 def tasks(source: Path, options: ReadOptions) -> Iterator[Task]:
-    """One task for every thousand rows."""
+    """One task for every thousand rows. Columns besides `cif` become properties: numbers, `split`, short texts."""
     for path, split in split_files(source):
-        rows = list(itertools.islice(csv_rows(path, ("material_id", "cif")), options.limit))
-        names = [name for name in (rows[0] if rows else {}) if name and not name.startswith("cif")]
+        rows = list(itertools.islice(csv_rows(path, ("cif",)), options.limit))
+        named = [name for name in (rows[0] if rows else {}) if name and name not in _KNOWN]
+        names = [name for name in named if not name.startswith("cif") and not (name == "id" and "material_id" in named)]
+        if any(row.get("split") not in SPLITS for row in rows):
+            names = [name for name in names if name != "split"]
         numeric = {
             name for name in names if name not in _TEXT and all(_NUMBER.fullmatch(row.get(name, "")) for row in rows)
         }
-        kept = [name for name in names if name in numeric or name == "material_id"]
         for start in range(0, len(rows), CHUNK):
             chunk = rows[start : start + CHUNK]
-            yield Task(partial(_parse, chunk, kept, path.name, start, split), len(chunk))
+            yield Task(partial(_parse, chunk, names, numeric, path.name, start, split), len(chunk))
 
 
-def _parse(rows: list[dict[str, str]], kept: list[str], file: str, start: int, split: str | None) -> list[Entry]:
+def _parse(
+    rows: list[dict[str, str]], names: list[str], numeric: set[str], file: str, start: int, split: str | None
+) -> list[Entry]:
     entries: list[Entry] = []
     for number, row in enumerate(rows, start + 2):
         info: dict[str, str | float] = {} if split is None else {"split": split}
-        for name in kept:
+        for name in names:
             value = row.get(name, "")
             if value:
-                info[_RENAMED.get(name, name)] = value if name == "material_id" else _number(value)
+                info[_RENAMED.get(name, name)] = _number(value) if name in numeric else value
         entries += parse_cif(row.get("cif", ""), f"{file}:{info.get('id', f'row {number}')}", info)
     return entries
 
@@ -69,10 +75,11 @@ def _number(value: str) -> float:
     return {"True": 1.0, "False": 0.0}[value] if value in ("True", "False") else float(value)
 
 
-def _spec(name: str, description: str, citation: str, licence: str, base: str) -> DatasetSpec:
+def _spec(name: str, systems: int, description: str, citation: str, licence: str, base: str) -> DatasetSpec:
     return DatasetSpec(
         name=name,
-        description=description,
+        systems=systems,
+        description=f"{systems:,} {description}",
         citation=citation,
         licence=licence,
         tasks=tasks,
@@ -90,28 +97,32 @@ _MP = "Jain et al., APL Materials 1, 011002 (2013)"
 SPECS = (
     _spec(
         "mp20",
-        "45,231 stable or nearly stable crystals of the Materials Project, up to 20 atoms a cell",
+        45_231,
+        "stable or nearly stable crystals of the Materials Project, up to 20 atoms a cell",
         f"{_MP}; {_XIE}",
         "CC-BY-4.0",
         f"{_CDVAE}/mp_20",
     ),
     _spec(
         "mpts52",
-        "40,476 crystals of the Materials Project in order of discovery, up to 52 atoms a cell",
+        40_476,
+        "crystals of the Materials Project in order of discovery, up to 52 atoms a cell",
         f"{_MP}; Baird et al., JOSS 9, 5618 (2024)",
         "CC-BY-4.0",
         f"{_DIFFCSP}/mpts_52",
     ),
     _spec(
         "perov5",
-        "18,928 perovskites ABX3, 5 atoms a cell",
+        18_928,
+        "perovskites ABX3, 5 atoms a cell",
         f"Castelli et al., Energy Environ. Sci. 5, 5814 (2012); {_XIE}",
         "see the source",
         f"{_CDVAE}/perov_5",
     ),
     _spec(
         "carbon24",
-        "10,153 carbon crystals, 6 to 24 atoms a cell",
+        10_153,
+        "carbon crystals, 6 to 24 atoms a cell",
         f"Pickard, AIRSS data for carbon at 10 GPa (2020), 10.24435/materialscloud:2020.0026/v1; {_XIE}",
         "CC-BY-4.0",
         f"{_CDVAE}/carbon_24",

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import logging
 import os
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from adit.convert.base import BrokenEntry
 from adit.data import files, geom, qm9
 from adit.data.base import DatasetSpec, ReadOptions, Task
 from adit.data.mp20 import SPECS as CDVAE_SPECS
-from adit.data.packed import PackedDataset
+from adit.data.packed import SPLITS, PackedDataset
 from adit.data.pool import run_tasks
 from adit.data.standard import standardise
 from adit.errors import InvalidInputError, UnreadableFileError
@@ -46,35 +48,47 @@ def cache_folder(name: str) -> Path:
     return platformdirs.user_cache_path("adit") / "datasets" / name
 
 
+def prepared() -> list[str]:
+    """Names of the data sets in the cache."""
+    base = cache_folder("x").parent
+    return [path.name for path in sorted(base.iterdir()) if _header(path)] if base.is_dir() else []
+
+
 def prepare(
     name: str,
     source: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
     *,
+    overwrite: bool = False,
     processes: int | None = None,
     options: ReadOptions | None = None,
     progress: Progress | None = None,
 ) -> PackedDataset:
     """Reads a data set into its cache folder and opens it. Crystals get their Niggli cell and wrapped positions.
 
-    Broken entries are skipped, counted in `meta["skipped"]` and named in the folder's report.csv.
+    Broken entries are skipped, counted in `meta["skipped"]` and named in the folder's report.csv. A prepared data set
+    is never replaced unawares; one that `already_prepared` finds is opened as it is.
 
     Args:
         name: one of `datasets()`; with a `source`, any name for the user's own files.
         source: file or folder to read; default: an installed package or the official download.
         out: folder to write; default `cache_folder(name)`.
+        overwrite: replace what was prepared there before.
         processes: worker processes; default: one for each core.
         options: what to read.
         progress: called after every finished piece with (entries done, of which broken).
 
     Raises:
-        InvalidInputError: the name is unknown, or `out` is a folder that holds something else.
+        InvalidInputError: the name is unknown, `out` is a folder that holds something else, or there is a data set
+            that `overwrite` would replace.
         UnreadableFileError: the source is not what it claims, or more than half of it is broken.
     """
     options = options or ReadOptions()
     spec = _spec(name, source)
     folder = Path(out) if out is not None else cache_folder(name)
     _refuse_folder(folder)
+    if not overwrite and (there := already_prepared(name, source, out, options)) is not None:
+        return there
     path, origin = _find(spec, source)
     parts: list[PackedDataset] = []
     broken: list[BrokenEntry] = []
@@ -91,6 +105,7 @@ def prepare(
         raise UnreadableFileError(
             f"{path} is refused: {len(broken)} of {done} entries are broken. The first: {broken[0]}"
         )
+    read = done - len(broken)
     meta = {
         "name": name,
         "description": spec.description,
@@ -98,10 +113,16 @@ def prepare(
         "licence": spec.licence,
         "split": spec.split,
         "limit": options.limit,
+        "conformers": options.conformers,
         **origin,
-        "read": done - len(broken),
+        "read": read,
         "skipped": len(broken),
     }
+    if options.limit is None and spec.systems and not spec.systems <= 2 * read <= 2 * spec.systems:
+        logging.getLogger("adit").warning(
+            f"{path} holds {read:,} systems, {name} as published {spec.systems:,}: is it another data set? It is kept "
+            f"with the citation and the licence of {name}; for files of your own choose another name"
+        )
     data = merge(parts, meta)
     with writing(folder):
         data.save(folder)
@@ -112,22 +133,67 @@ def prepare(
     return PackedDataset.load(folder)
 
 
-def load(name_or_path: str | os.PathLike[str]) -> PackedDataset:
-    """Opens a prepared data set by name, or any folder that `prepare` wrote.
+def prepared_folder(name: str) -> Path | None:
+    """Of a prepared data set, by name or folder; None where there is none."""
+    return next((folder for folder in (Path(name), cache_folder(name)) if (folder / "meta.json").exists()), None)
+
+
+def already_prepared(
+    name: str,
+    source: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    options: ReadOptions | None = None,
+) -> PackedDataset | None:
+    """The data set in the way of `prepare`, where the same would come out again; None where nothing is in the way.
+
+    The same are published data sets, read with the same options, from the same source, or from wherever if no `source`
+    is asked for. Files of the user may have changed since.
 
     Raises:
-        UnreadableFileError: it is not there, or damaged.
+        InvalidInputError: something else is in the way, or what was read from files of the user.
+        UnreadableFileError: it is damaged.
     """
-    folder = Path(name_or_path)
-    if (folder / "meta.json").exists():
-        return PackedDataset.load(folder)
-    cached = cache_folder(str(name_or_path))
-    if (cached / "meta.json").exists():
-        return PackedDataset.load(cached)
-    raise UnreadableFileError(
-        f"no prepared data set {str(name_or_path)!r}: neither {folder} nor {cached} holds one. "
-        f"Run `adit-data prepare {folder.name}`"
+    folder = Path(out) if out is not None else cache_folder(name)
+    if not (header := _header(folder)):
+        return None
+    meta, asked = header.get("meta", {}), options or ReadOptions()
+    wanted: dict[str, Any] = {"name": name, "limit": asked.limit, "conformers": asked.conformers}
+    if source is not None:
+        wanted["source"] = str(Path(source).resolve())
+    if (
+        name in _SPECS
+        and _SPECS[name].downloads
+        and all(meta.get(key, value) == value for key, value in wanted.items())
+    ):
+        try:
+            return PackedDataset.load(folder)
+        except UnreadableFileError as error:
+            raise UnreadableFileError(f"{error}, with --overwrite") from error
+    raise InvalidInputError(
+        f"{folder} holds the data set {meta.get('name', folder.name)} already: {header.get('systems', 0):,} systems "
+        f"from {meta.get('source', 'elsewhere')}. Choose another name, or replace it with --overwrite (overwrite=True)"
     )
+
+
+def load(name_or_path: str | os.PathLike[str]) -> PackedDataset:
+    """Opens a prepared data set by name, or any folder that `prepare` wrote; `mp20:val` is one split of it.
+
+    Raises:
+        UnreadableFileError: it is not there, damaged, or has nothing in that split.
+        InvalidInputError: there is no such split.
+    """
+    name = os.fspath(name_or_path)
+    if (folder := prepared_folder(name)) is not None:
+        return PackedDataset.load(folder)
+    where, _, split = name.rpartition(":")
+    if not where or (folder := prepared_folder(where)) is None:
+        raise UnreadableFileError(_not_prepared(name))
+    if split not in SPLITS:
+        raise InvalidInputError(f"{where} has no split {split!r}; known: {', '.join(SPLITS)}")
+    data = PackedDataset.load(folder).split(split)
+    if not len(data):
+        raise UnreadableFileError(f"{where} has nothing in its split {split!r}")
+    return data
 
 
 def merge(parts: list[PackedDataset], meta: dict[str, Any]) -> PackedDataset:
@@ -171,14 +237,27 @@ def _refuse_folder(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise InvalidInputError(f"{folder} is a file; `out` must be a folder")
-    if not any(folder.iterdir()):
-        return
+    if any(folder.iterdir()) and not _header(folder):
+        raise InvalidInputError(f"{folder} holds something else than a prepared data set; choose another `out`")
+
+
+def _header(folder: Path) -> dict[str, Any]:
+    """What a prepared data set says of itself; empty for a folder that holds none."""
     try:
-        if json.loads((folder / "meta.json").read_text())["format"] == "adit-dataset":
-            return
+        header = json.loads((folder / "meta.json").read_text())
+        return header if header["format"] == "adit-dataset" else {}
     except (OSError, ValueError, KeyError, TypeError):
-        pass
-    raise InvalidInputError(f"{folder} holds something else than a prepared data set; choose another `out`")
+        return {}
+
+
+def _not_prepared(name: str) -> str:
+    if known := {name, name.rpartition(":")[0]} & _SPECS.keys():
+        return f"the data set {min(known)} is not prepared yet. Run `adit-data prepare {min(known)}`"
+    there = f"prepared: {', '.join(prepared()) or 'none'}"
+    if Path(name).exists():
+        command = f"adit-data prepare NAME --source {shlex.quote(name)}"
+        return f"{name} is not a prepared data set; `{command}` makes one; {there}"
+    return f"no such file or prepared data set {name!r}; {there}. `adit-data prepare NAME --source PATH` makes one"
 
 
 def _find(spec: DatasetSpec, source: str | os.PathLike[str] | None) -> tuple[Path, dict[str, Any]]:

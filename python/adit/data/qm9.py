@@ -260,4 +260,5 @@ SPEC = DatasetSpec(
     downloads=(Download(f"{_FIGSHARE}/3195389", "dsgdb9nsd.xyz.tar.bz2", _MD5),),
     split="EDM (Hoogeboom et al. 2022): 100,000 / 17,748 / 13,083 of the molecules that are not uncharacterised",
     remedy="pip install qm9pack, or pass --source with gdb9.sdf or dsgdb9nsd.xyz.tar.bz2",
+    systems=130_831,
 )

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from adit.convert.base import BrokenEntry
 from adit.convert.files import iread
-from adit.errors import BackendUnavailableError, UnreadableFileError
+from adit.data.packed import PackedDataset
+from adit.data.prepare import load
+from adit.errors import BackendUnavailableError, InvalidInputError, UnreadableFileError
 from adit.eval.limits import cores
 from adit.eval.pose_stages import PoseBustersStage
 from adit.eval.protocols import PROTOCOLS, Protocol, check_protocol
 from adit.eval.reference import Reference, installed
 from adit.eval.reference_stages import reference_stages
 from adit.eval.results import KINDS, NOT_RUN, Evaluation, Kind, Metric
-from adit.eval.stages import CrystalStage, Figure, Findings, MoleculeStage, Samples, Stage
+from adit.eval.stages import CRYSTAL_PROTOCOL, CrystalStage, Figure, Findings, MoleculeStage, Samples, Stage
 from adit.eval.workers import Advance, Workers
-from adit.packing import as_system
+from adit.packing import as_system, is_system
 
 if TYPE_CHECKING:
-    from adit.packing import Systems
+    from adit.packing import SystemLike, Systems
     from adit.system import AtomicSystem
 
 Progress = Callable[[str, int | None], AbstractContextManager[Advance]]
@@ -39,10 +43,10 @@ _MANY = 100
 
 
 def evaluate(
-    source: Source | Systems | Iterable[AtomicSystem | BrokenEntry],
+    source: Source | SystemLike | Systems | Iterable[AtomicSystem | BrokenEntry],
     *,
-    protocols: Sequence[Protocol] | None = None,
-    reference: Reference | Source | None = None,
+    protocols: Sequence[Protocol | Literal["cdvae"]] | None = None,
+    reference: Reference | Source | SystemLike | Systems | None = None,
     seed: int = 0,
     level: float = LEVEL,
     processes: int | None = 1,
@@ -57,12 +61,14 @@ def evaluate(
     kind that there is.
 
     Args:
-        source: whatever `adit.read` reads, or systems (and broken entries of `iread`).
-        protocols: for molecules; None for all that can run here. See `adit.eval.PROTOCOLS`.
+        source: whatever `adit.read` reads, a prepared data set by name (`mp20:val` for a split of it), or one system or
+            many (and broken entries of `iread`).
+        protocols: for molecules; None for all that can run here. See `adit.eval.PROTOCOLS`. Crystals always go by
+            "cdvae", which may be named, too.
         reference: for novelty, distributions and coverage: a prepared data set by name, `mp20:train` for a split of
-            it, a file; None: none of these.
-        seed: of the intervals.
-        level: of confidence.
+            it, a file, systems; None: none of these.
+        seed: of the intervals, at least 0.
+        level: of confidence, between 0 and 1.
         processes: that share the work of RDKit and Open Babel; None for one for each core. See `Workers`.
         posebusters: whether molecules go through PoseBusters' checks of geometry, which take the longest.
         stages: further ones, run after those that are always there; `adit.eval` has some that take their time.
@@ -70,14 +76,17 @@ def evaluate(
         name: of what is judged, if `source` is not a path.
 
     Raises:
-        InvalidInputError: a protocol is unknown.
+        InvalidInputError: a protocol is unknown, `seed` or `level` is out of range, an entry is not a system, or the
+            reference holds nothing of the kinds to be judged.
         UnreadableFileError: the source or the reference is not there, or nothing in it can be read.
         BackendUnavailableError: a protocol in `protocols` needs a library that is not installed.
     """
     progress = progress or _silent
     chosen, missing = _available(protocols)
-    if isinstance(reference, str | os.PathLike):
-        reference = Reference.open(os.fspath(reference))
+    if seed < 0 or not 0 < level < 1:
+        raise InvalidInputError(f"`seed` must be at least 0, `level` between 0 and 1; got {seed} and {level}")
+    if reference is not None:
+        reference = _reference(reference)
     seconds: dict[str, float] = {}
     with _timed(seconds, "reading"), progress("reading", None) as advance:
         entries = list(_entries(source, advance))
@@ -85,6 +94,8 @@ def evaluate(
         detail = f": {len(entries)} broken entries, the first: {entries[0]}" if entries else ""
         raise UnreadableFileError(f"{name or _name(source)} holds no molecule or crystal that can be read{detail}")
     kinds = _kinds(entries)
+    if reference is not None:
+        _check_kinds(reference, {k for k, e in zip(kinds, entries, strict=True) if not isinstance(e, BrokenEntry)})
     rows = {k: _row(k, entry, kinds[k]) for k, entry in enumerate(entries) if not isinstance(entry, BrokenEntry)}
     metrics: list[Metric] = []
     definitions: dict[str, str] = {}
@@ -135,12 +146,44 @@ def evaluate(
     )
 
 
-def _available(protocols: Sequence[Protocol] | None) -> tuple[list[Protocol], dict[str, str]]:
+def read(source: Source) -> Iterator[AtomicSystem | BrokenEntry]:
+    """The entries of a file or folder, or of a prepared data set by name, `mp20:val` for a split of it.
+
+    Raises:
+        AditError: there is no such thing, or it cannot be read.
+    """
+    return iread(source) if Path(source).exists() else iter(load(source))
+
+
+def _reference(given: Any) -> Reference:
+    if isinstance(given, Reference):
+        return given
+    if isinstance(given, str | os.PathLike):
+        return Reference.open(os.fspath(given))
+    if isinstance(given, PackedDataset):
+        return Reference(str(given.meta.get("name", "a data set")), given)
+    systems = [given] if is_system(given) else given
+    return Reference("systems in memory", PackedDataset.from_systems(map(as_system, systems)))
+
+
+def _check_kinds(reference: Reference, present: set[Kind | None]) -> None:
+    """What a reference lacks of the kinds that are there is said; if it lacks all, that is a mistake."""
+    held = {"molecules": reference.molecules, "crystals": reference.crystals}
+    lacking = [kind for kind in KINDS if kind in present and not len(held[kind])]
+    words = f"the reference {reference.name} holds no {' and no '.join(lacking)}"
+    if lacking and len(lacking) == len(present):
+        raise InvalidInputError(f"{words}, and nothing else is to be judged. Name another one, or none")
+    if lacking:
+        logging.getLogger("adit").warning("%s: nothing is said of their novelty and distributions", words)
+
+
+def _available(protocols: Sequence[Protocol | Literal["cdvae"]] | None) -> tuple[list[Protocol], dict[str, str]]:
     """What to run, and for what cannot run here why not. What was asked for by name must run."""
     if protocols is not None:
-        for protocol in protocols:
+        named: list[Any] = [protocol for protocol in dict.fromkeys(protocols) if protocol != CRYSTAL_PROTOCOL]
+        for protocol in named:
             check_protocol(protocol)
-        return list(dict.fromkeys(protocols)), {}
+        return named, {}
     chosen: list[Protocol] = []
     missing: dict[str, str] = {}
     for protocol in PROTOCOLS:
@@ -161,9 +204,10 @@ def _unavailable(protocol: Protocol) -> str:
 
 def _entries(source: Any, advance: Advance) -> Iterator[AtomicSystem | BrokenEntry]:
     if isinstance(source, str | os.PathLike):
-        found: Iterable[AtomicSystem | BrokenEntry] = iread(source)
+        found: Iterable[AtomicSystem | BrokenEntry] = read(source)
     else:
-        found = (entry if isinstance(entry, BrokenEntry) else as_system(entry) for entry in source)
+        many = [source] if is_system(source) else source
+        found = (entry if isinstance(entry, BrokenEntry) else as_system(entry) for entry in many)
     for count, entry in enumerate(found, 1):
         yield entry
         if count % _MANY == 0:

@@ -12,12 +12,12 @@ from adit import validity as crystal_validity
 from adit.eval.crystals import unique
 from adit.eval.molecules import judge, uniqueness
 from adit.eval.stability import edm_stability
-from adit.packing import as_system
+from adit.packing import as_system, is_system
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from adit.packing import Systems
+    from adit.packing import SystemLike, Systems
     from adit.system import AtomicSystem
 
 
@@ -117,9 +117,19 @@ class Summary:
         return rows
 
 
-def summarise(systems: Systems) -> Summary:
-    """The quick metrics of molecules and crystals, mixed or not; `adit.eval.evaluate` has all of them."""
-    everything = [as_system(system) for system in systems]
+def summarise(systems: SystemLike | Systems) -> Summary:
+    """The quick metrics of molecules and crystals, mixed or not; `adit.eval.evaluate` has all of them.
+
+    Args:
+        systems: one system or many, of any class that `adit.packing` takes.
+
+    Returns:
+        Figures of each kind that there is, and a verdict on each system, in the order given.
+
+    Raises:
+        InvalidInputError: an entry is not a system.
+    """
+    everything = [as_system(system) for system in ([systems] if is_system(systems) else systems)]  # type: ignore
     periodic = np.array([system.is_periodic for system in everything], dtype=np.bool_)
     valid = np.zeros(len(everything), dtype=np.bool_)
     notes = np.full(len(everything), "", dtype=object)

@@ -177,7 +177,7 @@ def speedrun(
             train_decoder(recipe, folder, vae, device, resume, budget=Budget(60 * minutes * decoder_share, clock))
         left -= _spent(decoder)
     train_dit(recipe, folder, folder, device, resume, budget=Budget(left, clock, marks))
-    export(folder, folder / "weights", recipe.name, {})
+    export(folder, folder / "weights", folder.resolve().name, {})
     return folder / "weights"
 
 
