@@ -19,14 +19,16 @@ if TYPE_CHECKING:
     from adit.eval.reference import Reference
     from adit.eval.workers import Advance
 
-DISTANCES, COVERAGE = "distances", "coverage"
+DISTANCES, COVERAGE, LISTED = "distances", "coverage", "listed"
 
 
 def reference_stages(reference: Reference | None) -> list[Stage]:
     """What can be held against a reference, which may have nothing of a kind."""
     stages: list[Stage] = []
-    if reference is not None and len(reference.molecules):
+    if reference is not None and len(reference.molecules_3d):
         stages.append(MoleculeDistancesStage(reference))
+    if reference is not None and reference.listed:
+        stages.append(ListedStage(reference))
     if reference is not None and len(reference.crystals):
         stages += [CrystalDistancesStage(reference), CoverageStage(reference)]
     return stages
@@ -41,11 +43,11 @@ class MoleculeDistancesStage:
     title: str = "molecules, distributions"
 
     def steps(self, samples: Samples) -> int:
-        return len(samples.systems) + len(self.reference.molecules)
+        return len(samples.systems) + len(self.reference.molecules_3d)
 
     def __call__(self, samples: Samples, advance: Advance) -> Findings:
         theirs = known_molecules(self.reference)
-        advance(len(self.reference.molecules))
+        advance(len(self.reference.molecules_3d))
         found = molecule_distances(molecule_statistics(samples.systems), theirs)
         advance(len(samples.systems))
         lengths, angles = found.bond_lengths, found.bond_angles
@@ -60,6 +62,28 @@ class MoleculeDistancesStage:
             ("shape of bond angles", "bits"): angles.jensen_shannon,
         }
         return _distances("molecules", values, len(samples.systems), self.reference.name)
+
+
+@dataclass(frozen=True, slots=True)
+class ListedStage:
+    """Says what the SMILES of a reference serve for."""
+
+    reference: Reference
+    kind: Kind = "molecules"
+    title: str = "molecules, listed"
+
+    def steps(self, samples: Samples) -> int:
+        return 0
+
+    def __call__(self, samples: Samples, advance: Advance) -> Findings:
+        count = (
+            f"{len(self.reference.listed):,} of {len(self.reference.molecules):,} molecules of {self.reference.name}"
+        )
+        words = (
+            f"{count} have no coordinates, only SMILES: these serve for novelty, best by adit-rust (adit and edm draw "
+            f"some known molecules otherwise), not for {DISTANCES}."
+        )
+        return Findings(protocols={LISTED: words})
 
 
 @dataclass(frozen=True, slots=True)

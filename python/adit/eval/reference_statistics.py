@@ -31,8 +31,8 @@ _Arrays = Mapping[str, "NDArray[Any]"]
 
 
 def known_molecules(reference: Reference) -> MoleculeStatistics:
-    """Of the molecules of a reference; in the cache folder from 2,000 on."""
-    batch = take(pack(reference.data), reference.molecules)
+    """Of the molecules of a reference that have coordinates; in the cache folder from 2,000 on."""
+    batch = take(pack(reference.data), reference.molecules_3d)
 
     def make() -> dict[str, NDArray[Any]]:
         found = molecule_statistics(batch)
