@@ -6,6 +6,7 @@ GPU_PYTHON ?= $(PYTHON)
 # a folder with the CSV files of MP-20; without it they are downloaded
 MP20 ?=
 RUN = $(VENV)/bin/python
+WEIGHTS = python/adit/weights/joint-tiny
 SOURCES = $(shell find python rust -name '*.py' -o -name '*.rs' -o -name '*.toml' -o -name '*.js' -o -name '*.css' -o -name '*.safetensors' -o -name 'config.json') pyproject.toml Cargo.toml
 
 .PHONY: generate test test-slow lint bench bench-gpu bench-baselines train wheel clean
@@ -46,7 +47,11 @@ train: $(VENV)/.installed-test  ## the recipe joint-tiny: hours on two cores; RE
 	$(VENV)/bin/adit-train decoder --recipe joint-tiny --resume
 	$(VENV)/bin/adit-train dit --recipe joint-tiny --resume
 	$(VENV)/bin/adit-train dit --recipe joint-tiny-guide --vae runs/joint-tiny --resume
-	$(VENV)/bin/adit-train export runs/joint-tiny --guide runs/joint-tiny-guide --out python/adit/weights/joint-tiny --name joint-tiny --sampling molecule=ancestral:40:1:training:1.25 --sampling crystal=ancestral:50:1:new:1.3
+	$(VENV)/bin/adit-train export runs/joint-tiny --guide runs/joint-tiny-guide --out $(WEIGHTS) --name joint-tiny --sampling molecule=ancestral:40:1:training:1.25 --sampling crystal=ancestral:50:1:new:1.3
+	$(VENV)/bin/adit-train property --data qm9 $(addprefix --column ,mu alpha homo lumo gap cv) --weights $(WEIGHTS) --out runs/qm9-properties --resume
+	$(VENV)/bin/adit-train property --data mp20 $(addprefix --column ,formation_energy_per_atom band_gap) --weights $(WEIGHTS) --out runs/mp20-properties --resume
+	cp runs/qm9-properties/predictor.* $(WEIGHTS)/qm9-properties/
+	cp runs/mp20-properties/predictor.* $(WEIGHTS)/mp20-properties/
 
 wheel: $(VENV)/.tools
 	$(VENV)/bin/maturin build --release --out dist

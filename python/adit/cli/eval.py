@@ -68,7 +68,7 @@ def evaluate(
         typer.Option(
             metavar="NAME_OR_PATH",
             help="Measure novelty, distributions and coverage against this: a prepared data set, one split of it "
-            "(mp20:train), or a file.",
+            "(mp20:train), a file, or a list of SMILES (library.smi, .csv; novelty alone).",
         ),
     ] = None,
     json_path: Annotated[

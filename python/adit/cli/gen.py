@@ -147,8 +147,8 @@ def generate(
         list[str] | None,
         typer.Option(
             metavar="NAME or FILE",
-            help="Keep valid ones only that are not in this prepared data set or file, e.g. qm9, and go on to n. May "
-            "be given several times.",
+            help="Keep valid ones only that are not in this prepared data set, file or list of SMILES (library.smi, "
+            ".csv), e.g. qm9, and go on to n. May be given several times.",
         ),
     ] = None,
     json_path: Annotated[

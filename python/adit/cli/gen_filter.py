@@ -33,7 +33,7 @@ class Filter:
             UnreadableFileError: there is no such reference, or it holds nothing of the kind.
         """
         self.options, self.formulas = options, asked_formulas(options, templates)
-        self._references = [_reference(name, options.system) for name in options.novel]
+        self._reference = _reference(options.novel, options.system) if options.novel else None
         self._smiles: set[str] = set()
         self._crystals: dict[bytes, list[AtomicSystem]] = {}  # kept, by reduced formula
 
@@ -45,11 +45,9 @@ class Filter:
             from adit.eval.molecules import validity
             from adit.eval.workers import Workers
 
-            if self._references:
+            if self._reference is not None:
                 with Workers(None) as workers:
-                    self._smiles |= {
-                        entry for known in self._references for entry in known.smiles("adit-rust", workers)
-                    }
+                    self._smiles |= set(self._reference.smiles("adit-rust", workers))
             if self.options.unique:
                 self._smiles |= {entry for entry in validity(kept) if entry is not None}
 
@@ -86,8 +84,8 @@ class Filter:
         from adit.validity import compositional, structural
 
         systems = _where(structural(systems) & compositional(systems), systems)
-        for known in self._references:
-            systems = _where(novel(systems, known.data), systems)
+        if self._reference is not None:
+            systems = _where(novel(systems, self._reference.data), systems)
         if self.options.unique:
             formulas = set(reduced_formulas(systems))
             before = [one for formula in sorted(formulas) for one in self._crystals.get(formula, ())]
@@ -126,14 +124,11 @@ def _where(good: NDArray[np.bool_], systems: list[AtomicSystem]) -> list[AtomicS
     return [entry for entry, keep in zip(systems, good.tolist(), strict=True) if keep]
 
 
-def _reference(name: str, system: str) -> Reference:
-    from adit.errors import AditError, UnreadableFileError
+def _reference(names: Sequence[str], system: str) -> Reference:
+    from adit.errors import AditError
     from adit.eval.reference import Reference
 
     try:
-        found = Reference.open(name)
+        return Reference.open_all(names, "crystals" if system == "crystal" else "molecules")
     except AditError as error:
         raise type(error)(f"--novel: {error}") from error
-    if not len(found.crystals if system == "crystal" else found.molecules):
-        raise UnreadableFileError(f"--novel: {name} holds no {system}")
-    return found

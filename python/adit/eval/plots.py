@@ -70,7 +70,7 @@ def _known(reference: Reference | None, kind: Kind, seed: int) -> list[Packed]:
     """Some structures of the reference; nothing if it has none of this kind."""
     if reference is None:
         return []
-    places = reference.molecules if kind == "molecules" else reference.crystals
+    places = reference.molecules_3d if kind == "molecules" else reference.crystals
     if not len(places):
         return []
     drawn = np.random.default_rng(seed).permutation(places)[: REFERENCE_SAMPLE[kind]]

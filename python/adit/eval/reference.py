@@ -153,7 +153,7 @@ class Reference:
         def make() -> list[str]:
             pieces = [texts[start : start + _CHUNK] for start in range(0, len(texts), _CHUNK)]
             found = []
-            for part in workers._run(known_forms, pieces, len(texts)):  # type: ignore[arg-type]
+            for part in workers.run(known_forms, pieces, len(texts)):
                 found += part
                 if advance is not None:
                     advance(len(part))

@@ -177,7 +177,7 @@ def _count(evaluation: Evaluation) -> str:
 def _beside(reference: Reference | None, kinds: Sequence[Kind]) -> str:
     if reference is None:
         return ""
-    sizes = {"molecules": len(reference.molecules), "crystals": len(reference.crystals)}
+    sizes = {"molecules": len(reference.molecules_3d), "crystals": len(reference.crystals)}
     parts = [f"{min(sizes[kind], REFERENCE_SAMPLE[kind]):,} {kind}" for kind in kinds if sizes[kind]]
     return f"the reference: {' and '.join(parts)} of {reference.name}, drawn at random" if parts else ""
 

@@ -14,6 +14,7 @@ from adit.pool import Pool
 if TYPE_CHECKING:
     from typing import Self
 
+P = TypeVar("P")
 T = TypeVar("T")
 Advance = Callable[[int], None]
 """Called with the number of systems that have been done since it was called last."""
@@ -66,13 +67,14 @@ class Workers:
         """
         results: list[T] = []
         pieces = list(cut(batch, CHUNK))
-        for piece, result in zip(pieces, self._run(work, pieces, len(batch.periodic)), strict=True):
+        for piece, result in zip(pieces, self.run(work, pieces, len(batch.periodic)), strict=True):
             results.append(result)
             if advance is not None:
                 advance(len(piece.periodic))
         return results
 
-    def _run(self, work: Callable[[Packed], T], pieces: Sequence[Packed], systems: int) -> Iterator[T]:
+    def run(self, work: Callable[[P], T], pieces: Sequence[P], systems: int) -> Iterator[T]:
+        """`work` of each piece, in their order; `systems`: how many are in all pieces."""
         if self.processes == 1 or (systems < _WORTH_IT and self._pool is None):
             yield from map(work, pieces)
             return
