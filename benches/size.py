@@ -99,7 +99,7 @@ def molecules(atoms: int, tokens: int) -> SystemBatch:
     count = max(1, round(tokens / atoms))
     made = (AtomicSystem(rng.choice([1, 6, 7, 8], atoms), rng.normal(0, 3, (atoms, 3))) for _ in range(count))
     data = PackedDataset.from_systems(made)
-    return gather(data.offsets, np.arange(count), data.numbers, data.positions, data.cells, data.periodic)
+    return gather(data, np.arange(count))
 
 
 def training(work: str, recipe: Recipe, device: torch.device) -> Ready:

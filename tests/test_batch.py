@@ -84,7 +84,7 @@ def one_of_each() -> PackedDataset:
 
 def take(data: PackedDataset, indices: list[int]) -> SystemBatch:
     order = np.array(indices, dtype=np.int64)
-    return gather(data.offsets, order, data.numbers, data.positions, data.cells, data.periodic)
+    return gather(data, order)
 
 
 def test_molecule_and_crystal_side_by_side() -> None:

@@ -90,24 +90,28 @@ def test_new_compositions_are_the_likely_ones_of_several() -> None:
     "properties", [{"first": 0.7}, {"first": (0.5, 0.6)}, {"first": (0.5, math.inf), "carbons": 3.0}]
 )
 def test_gradient_as_finite_differences_have_it(properties: Mapping[str, Bounds]) -> None:
-    steering, sizes = _steering(properties, 2.0), [3, 1, 4]
+    """Of each system by one factor less where it would be pulled too far."""
+    steering, sizes, time = _steering(properties, 2.0), [3, 1, 4], 0.5
     packing, told = Packing.from_lengths(sizes), torch.from_numpy(_counts(1, 2, 3))
     x = torch.randn(1, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():  # as samples are made
-        found = steering.gradient(x, 0.5, packing, told)
-    moved = 1e-3 * torch.eye(8)
+        found = steering.gradient(x, time, packing, told)[0]
 
     def total(latents: Tensor) -> float:
         mean, spread = steering.wanted[0].network.estimate(latents[0], x, x, told, packing)
         return float(log_likelihood(mean, spread, steering.wanted[0].low, steering.wanted[0].high).sum())
 
+    expected = torch.zeros(8, 8)
     for atom in range(8):
-        for channel in (0, 1):
-            step = torch.zeros_like(x)
-            step[0, atom] = moved[channel]
-            expected = 2.0 * (total(x + step) - total(x - step)) / 2e-3
-            assert float(found[0, atom, channel]) == pytest.approx(expected, rel=1e-2, abs=1e-3)
-    assert (found[..., 1:] == 0).all()
+        step = torch.zeros_like(x)
+        step[0, atom, 0] = 1e-3
+        expected[atom, 0] = 2.0 * (total(x + step) - total(x - step)) / 2e-3
+    bound = 0.25 * time / (1 - time)
+    factors = []
+    for own, free in zip(found.split(sizes), expected.split(sizes), strict=True):
+        factors.append(min(1.0, bound / float(free.square().mean().sqrt())))
+        torch.testing.assert_close(own, factors[-1] * free, rtol=1e-2, atol=1e-3)
+    assert min(factors) < 1  # some are bounded
 
 
 def _model() -> GenerationModel:
@@ -138,11 +142,11 @@ def test_samples_have_what_is_wanted_and_say_what_is_predicted() -> None:
     # CH4 and C2H3 are 3 and 2 spreads away from what is wanted: the prior alone would draw them 9 times of 10
     assert np.mean([system.info["predicted_carbons"] for system in made]) > 3.8
     first = np.array([system.info["predicted_first"] for system in made])
-    pulled = generator.sample(40, "molecule", seed=3, properties={"first": 1.0}, property_scale=4.0)
-    nearer = np.array([system.info["predicted_first"] for system in pulled])
+    weak = generator.sample(40, "molecule", seed=3, properties={"first": 1.0}, property_scale=0.3)
+    farther = np.array([system.info["predicted_first"] for system in weak])
     left = generator.sample(40, "molecule", seed=3, properties={"first": 1.0}, property_scale=0.0)
     alone = np.array([system.info["predicted_first"] for system in left])
-    assert np.abs(nearer - 1).mean() < np.abs(first - 1).mean() < 0.8 * np.abs(alone - 1).mean()
+    assert np.abs(first - 1).mean() < np.abs(farther - 1).mean() < 0.95 * np.abs(alone - 1).mean()
     assert [system.info["index"] for system in made] == list(range(40))
 
 

@@ -61,7 +61,7 @@ class Pool:
     def batch(self, group: NDArray[np.int64]) -> LatentBatch:
         """The systems `group`, all of one size."""
         data = self.data
-        plain = gather(data.offsets, group, data.numbers, data.positions, data.cells, data.periodic)
+        plain = gather(data, group)
         atoms = torch.from_numpy(data.offsets[group])[:, None] + torch.arange(plain.n_atoms)
         return LatentBatch(**{f.name: getattr(plain, f.name) for f in fields(plain)}, latents=self.latents[atoms])
 
@@ -95,7 +95,7 @@ def encoded(vae: VAE, data: PackedDataset, size: int, file: Path, *, bf16: bool)
             same, most = np.flatnonzero(data.sizes == atoms), max(1, _ATOMS // atoms)
             for begin in range(0, len(same), most):
                 group = same[begin : begin + most]
-                batch = gather(data.offsets, group, data.numbers, data.positions, data.cells, data.periodic)
+                batch = gather(data, group)
                 with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                     made = vae.encode(augment(batch, generator))
                 latents[torch.from_numpy(data.offsets[group])[:, None] + torch.arange(atoms)] = made

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -83,28 +83,28 @@ class SystemBatch:
         return replace(self, **{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
 
 
-def gather(
-    offsets: NDArray[np.int64],
-    indices: NDArray[np.int64],
-    numbers: NDArray[np.uint8],
-    positions: NDArray[np.float32],
-    cells: NDArray[np.float32],
-    periodic: NDArray[np.bool_],
-) -> SystemBatch:
-    """The systems `indices` (all of one size) of a packed store as a batch; the copy is made in Rust.
+class Store(Protocol):
+    """N systems of T atoms one after another, as `adit.data.packed.PackedDataset` and `adit.packing.Packed` have."""
 
-    Args:
-        offsets: (N + 1,) int64; system k owns atoms offsets[k] to offsets[k + 1].
-        indices: (B,) int64, 0 to N - 1.
-        numbers: (T,) uint8, atomic numbers.
-        positions: (T, 3) float32, Cartesian, Angstrom.
-        cells: (N, 3, 3) float32, Angstrom, row vectors.
-        periodic: (N,) bool.
+    @property
+    def numbers(self) -> NDArray[np.uint8]: ...
+    @property
+    def positions(self) -> NDArray[Any]: ...
+    @property
+    def cells(self) -> NDArray[Any]: ...
+    @property
+    def offsets(self) -> NDArray[np.int64]: ...
+    @property
+    def periodic(self) -> NDArray[np.bool_]: ...
+
+
+def gather(data: Store, indices: NDArray[np.int64]) -> SystemBatch:
+    """The systems `indices` (B,), all of one size, as a batch; the copy is made in Rust.
 
     Raises:
         InvalidInputError: an index is out of range (negative ones too), or the systems differ in size.
     """
-    flat_numbers, flat_positions, cuts = _rust.gather(offsets, indices, numbers, positions)
+    flat_numbers, flat_positions, cuts = _rust.gather(data.offsets, indices, data.numbers, data.positions)
     size = len(flat_numbers) // max(len(indices), 1)
     sizes = np.unique(np.diff(cuts))
     if len(sizes) > 1:
@@ -115,8 +115,8 @@ def gather(
     return SystemBatch.from_arrays(
         flat_numbers.reshape(len(indices), size),
         flat_positions.reshape(len(indices), size, 3),
-        cells[indices],
-        periodic[indices],
+        data.cells[indices],
+        data.periodic[indices],
     )
 
 

@@ -250,7 +250,7 @@ class Generator:
                 properties that a predictor knows (`predictors`), in its units. Compositions that are drawn are then
                 those likely to have it. What the predictor makes of a sample stands in its `info`, as "predicted_gap".
                 What is beyond all of the predictor's training set is warned of.
-            property_scale: how strongly samples are pulled there; 1 is Bayes' rule, more is nearer and less probable.
+            property_scale: how strongly samples are pulled there; 1 is Bayes' rule, more is nearer and less sound.
             batch_size: systems in a block.
             progress: called with the number of systems that were made since its last call.
 

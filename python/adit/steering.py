@@ -25,8 +25,12 @@ from adit.weights.predictors import Predictor
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-DEFAULT_SCALE = 1.0
-"""1 is Bayes' rule."""
+DEFAULT_SCALE = 2.0
+"""1 is Bayes' rule; what it costs is in docs/properties.md."""
+
+_PULL = 0.25
+"""How far a system's latents are pulled at most, as a part of what they are uncertain by: the largest gradients of a
+predictor lead to where neither it nor the network knows its way (docs/properties.md)."""
 
 _CANDIDATES = 16
 """New compositions that are drawn for each sample, of which one is taken."""
@@ -73,12 +77,22 @@ class Steering:
     dtype: torch.dtype
 
     def gradient(self, x_1TL: Tensor, time: float, packing: Packing, counts_BE: Tensor | None) -> Tensor:
-        """(1, T, L): of the logarithm of the probability of what is wanted, by noisy latents, times the scale."""
+        """(1, T, L): of the logarithm of the probability of what is wanted, by noisy latents, times the scale.
+
+        Bounded for each system such that its latents, root mean square, are pulled by `_PULL` (1 - t) at most: the
+        clean ones move by (1 - t)^2 / t times this (`adit.flow.guidance.guided`).
+        """
         with torch.enable_grad():
             x_1TL = x_1TL.detach().requires_grad_(True)
             total = self._log_likelihood(x_1TL[0], time, packing, counts_BE).sum()
-            (out,) = torch.autograd.grad(total, x_1TL)
-        return self.scale * out
+            (out_1TL,) = torch.autograd.grad(total, x_1TL)
+        out_1TL = self.scale * out_1TL
+        square_T = out_1TL[0].square().mean(1)
+        square_B = square_T.new_zeros(packing.systems).index_add(0, packing.system, square_T) / packing.offsets.diff()
+        bound = _PULL * time / max(1 - time, 1e-6)
+        kept_B = (bound / square_B.sqrt().clamp(min=1e-12)).clamp(max=1.0)
+        bounded: Tensor = out_1TL * kept_B[packing.system, None]
+        return bounded
 
     @torch.no_grad()
     def log_chances(self, sizes: NDArray[np.int64], counts: NDArray[np.int64] | None) -> NDArray[np.float64]:

@@ -21,7 +21,7 @@ def test_every_batch_is_the_one_that_rust_gathers() -> None:
     for size in np.unique(DATA.sizes).tolist():
         indices = rng.choice(np.flatnonzero(DATA.sizes == size), 7)  # with repetition
         ours = resident.batch(torch.from_numpy(indices), size)
-        rust = gather(DATA.offsets, indices, DATA.numbers, DATA.positions, DATA.cells, DATA.periodic)
+        rust = gather(DATA, indices)
         for field in fields(SystemBatch):
             one, two = getattr(ours, field.name), getattr(rust, field.name)
             assert one.dtype == two.dtype

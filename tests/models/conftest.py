@@ -30,7 +30,7 @@ def batch(data: PackedDataset) -> SystemBatch:
         kinds = [np.flatnonzero((data.sizes == size) & (data.periodic == kind))[:6] for kind in (False, True)]
         if all(len(kind) == 6 for kind in kinds):
             chosen = np.stack(kinds, 1).ravel()
-            return gather(data.offsets, chosen, data.numbers, data.positions, data.cells, data.periodic)
+            return gather(data, chosen)
     raise AssertionError("the fixture has no size with six of each")
 
 

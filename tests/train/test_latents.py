@@ -54,7 +54,7 @@ def test_each_copy_is_a_system_in_an_orientation_or_shift_of_its_own(
     monkeypatch.setattr("adit.train.latents.augment", lambda batch, _: batch)
     plain = make_pool(vae, data, copies=1)
     for k in range(len(data)):
-        one = gather(data.offsets, np.array([k]), data.numbers, data.positions, data.cells, data.periodic)
+        one = gather(data, np.array([k]))
         atoms = slice(int(data.offsets[k]), int(data.offsets[k + 1]))
         torch.testing.assert_close(plain.latents[0, atoms].float(), vae.encode(one)[0], atol=2e-3, rtol=2e-3)
         assert torch.equal(plain.counts[k].long(), composition(one.numbers)[0])

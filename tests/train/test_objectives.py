@@ -26,7 +26,7 @@ def batch(data: PackedDataset) -> SystemBatch:
     size = 14
     kinds = [np.flatnonzero((data.sizes == size) & (data.periodic == kind))[:4] for kind in (False, True)]
     chosen = np.resize(np.concatenate(kinds), 400)
-    return gather(data.offsets, chosen, data.numbers, data.positions, data.cells, data.periodic)
+    return gather(data, chosen)
 
 
 def test_corruption_hides_types_and_jitters_others(batch: SystemBatch) -> None:

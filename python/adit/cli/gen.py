@@ -117,7 +117,7 @@ def generate(
             "knows, in its unit. May be given for several properties.",
         ),
     ] = None,
-    property_scale: Annotated[float, typer.Option(help="How strongly they are pulled there; 1 is Bayes' rule.")] = 1.0,
+    property_scale: Annotated[float, typer.Option(help="How strongly they are pulled there; 1 is Bayes' rule.")] = 2.0,
     predictor: Annotated[
         list[str] | None,
         typer.Option(metavar="FOLDER", help="A predictor of `adit-train property`, besides those of the weights."),

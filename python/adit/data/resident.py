@@ -57,7 +57,7 @@ class ResidentDataset:
             members = np.flatnonzero(data.sizes == size)
             for begin in range(0, len(members), _CHUNK):
                 indices = members[begin : begin + _CHUNK]
-                batch = gather(data.offsets, indices, data.numbers, data.positions, data.cells, data.periodic)
+                batch = gather(data, indices)
                 systems = torch.from_numpy(indices)
                 atoms = result.starts[systems, None] + torch.arange(size)
                 for name in ("numbers", "cartesian", "fractional"):

@@ -161,7 +161,7 @@ class Trainer:
         if self.pool is not None:
             return self.pool.batch
         if self.device.type == "cpu":
-            return lambda group, _: gather(data.offsets, group, data.numbers, data.positions, data.cells, data.periodic)
+            return lambda group, _: gather(data, group)
         resident = ResidentDataset.from_packed(data, self.device)
         return lambda group, _: resident.batch(send(group, self.device), int(data.sizes[group[0]]))
 

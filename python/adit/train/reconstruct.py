@@ -98,7 +98,7 @@ def rebuild(
         members, most = np.flatnonzero(data.sizes == size), max(1, _ATOMS // size)
         for begin in range(0, len(members), most):
             chosen = members[begin : begin + most]
-            batch = gather(data.offsets, chosen, data.numbers, data.positions, data.cells, data.periodic).to(device)
+            batch = gather(data, chosen).to(device)
             with torch.inference_mode():
                 decoded = vae.decode(vae.encode(batch), batch.periodic)
             fields = (decoded.logits, decoded.cartesian, decoded.phase, decoded.lattice)

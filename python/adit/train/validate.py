@@ -36,10 +36,7 @@ def size_groups(data: PackedDataset, limit: int, seed: int = 0) -> list[SystemBa
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(len(data))[:limit]
     sizes = data.sizes[chosen]
-    return [
-        gather(data.offsets, chosen[sizes == n], data.numbers, data.positions, data.cells, data.periodic)
-        for n in np.unique(sizes)
-    ]
+    return [gather(data, chosen[sizes == n]) for n in np.unique(sizes)]
 
 
 def reconstruction_figures(vae: VAE, data: PackedDataset, limit: int) -> dict[str, float]:
