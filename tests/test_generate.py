@@ -16,10 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from adit.blocks import Group, one_ahead, share_out
 from adit.config import DiTConfig, VAEConfig
 from adit.errors import AditError, BackendUnavailableError, CheckpointError, InvalidInputError
 from adit.flow.solver import SOLVERS
-from adit.generate import Generator, _Group, one_ahead, share_out
+from adit.generate import Generator
 from adit.models.denoiser import Denoiser
 from adit.models.dit import DiT
 from adit.models.layers import SelfAttention
@@ -105,7 +106,7 @@ def test_any_number_of_threads_makes_the_same(generator: Generator) -> None:
 class Packing(Generator):
     """As on a GPU with the kernels, where systems of all sizes go through the network together."""
 
-    def _batches(self, groups: list[_Group]) -> list[list[_Group]]:
+    def _batches(self, groups: list[Group]) -> list[list[Group]]:
         return [groups]
 
 
@@ -137,7 +138,7 @@ def test_a_block_is_shared_out_evenly(counts: dict[int, int]) -> None:
     groups, start = [], 0
     for size, count in sorted(counts.items()):
         indices = list(range(start, start + count))
-        groups.append(_Group(size, indices, [None] * count, [np.random.default_rng()] * count))
+        groups.append(Group(size, indices, [None] * count, [np.random.default_rng()] * count))
         start += count
     parts = share_out(groups)
     assert sorted(index for part in parts for group in part for index in group.indices) == list(range(start))

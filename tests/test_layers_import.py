@@ -47,6 +47,7 @@ train.reconstruct
 prior
 templates
 steering
+blocks
 generate
 train.validate
 train.stages

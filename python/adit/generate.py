@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from adit.blocks import SYSTEMS, Group, Run, one_ahead, share_out
 from adit.elements import composition
 from adit.errors import BackendUnavailableError, CheckpointError, InvalidInputError
 from adit.flow.guidance import Network, guidance_labels, guided
 from adit.flow.path import interpolate
 from adit.flow.solver import SOLVERS, Predict, integrate, time_grid
-from adit.models.denoiser import Denoiser, Schedule
+from adit.models.denoiser import Denoiser
 from adit.models.dit import CRYSTAL, MOLECULE, NULL
 from adit.models.layers import set_impl
 from adit.models.vae import Decoded
@@ -30,7 +29,7 @@ from adit.ops.dispatch import BFLOAT16_CAPABILITY, Impl, kernels
 from adit.ops.packing import Packing
 from adit.packing import SystemLike, Systems
 from adit.prior import choose_from
-from adit.steering import DEFAULT_SCALE, Bounds, Steering, out_of_range, steering_for
+from adit.steering import DEFAULT_SCALE, Bounds, out_of_range, steering_for
 from adit.system import AtomicSystem
 from adit.templates import Templates, templates_from, unfamiliar
 from adit.weights.predictors import Predictor, latent_space, load_predictor
@@ -39,78 +38,11 @@ from adit.weights.store import Pretrained, SamplingDefaults, load_pretrained
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SYSTEMS = ("molecule", "crystal")
 DEFAULT_WEIGHTS = "joint-tiny"
 MAX_STEPS = 10_000
 _BLOCK_ON_CPU, _BLOCK_ON_GPU = 512, 8192
-# a block is done in a multiple of so many parts, or in half of it, a quarter, ..., of so many atoms each
-_PARTS_ON_CPU, _ATOMS_ON_CPU = 8, (384, 2048)
 _FAR = 1e6  # latents of data are of the order of 1
-_Item = TypeVar("_Item")
-_END = object()
 _LABELS = {"molecule": MOLECULE, "crystal": CRYSTAL}
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Samples of one size: their numbers, the composition each is told, and its stream of random numbers."""
-
-    size: int
-    indices: list[int]
-    counts: list[NDArray[np.int64] | None]
-    streams: list[np.random.Generator]
-
-    @property
-    def atoms(self) -> int:
-        """In all of them."""
-        return self.size * len(self.indices)
-
-    def part(self, begin: int, end: int) -> _Group:
-        of = slice(begin, end)
-        return _Group(self.size, self.indices[of], self.counts[of], self.streams[of])
-
-
-@dataclass(frozen=True)
-class _Run:
-    """What is the same for all samples of a call of `Generator.stream`.
-
-    Attributes:
-        choose: the number of atoms of samples and the composition that each is told, by their numbers and streams.
-        templates: what the samples are variations of, or None.
-        steering: which properties they shall have, or None.
-        grid: the times of the solver.
-        schedules: of the network, then its guide.
-    """
-
-    system: str
-    seed: int
-    settings: SamplingDefaults
-    choose: Callable[[Sequence[int], Sequence[np.random.Generator]], list[tuple[int, NDArray[np.int64] | None]]]
-    templates: Templates | None
-    steering: Steering | None
-    grid: list[float]
-    schedules: list[Schedule]
-
-    def groups(self, indices: range) -> list[_Group]:
-        """The samples by size."""
-        of_size: dict[int, _Group] = {}
-        streams = [np.random.default_rng([self.seed, SYSTEMS.index(self.system), index]) for index in indices]
-        for index, stream, (size, counts) in zip(indices, streams, self.choose(indices, streams), strict=True):
-            group = of_size.setdefault(size, _Group(size, [], [], []))
-            group.indices.append(index)
-            group.counts.append(counts)
-            group.streams.append(stream)
-        return [of_size[size] for size in sorted(of_size)]
-
-    def about(self, index: int) -> dict[str, Any]:
-        """The `info` of a sample."""
-        own = {"id": f"{self.system}-{self.seed}-{index}", "index": index, "seed": self.seed}
-        return own if self.templates is None else own | self.templates.origin(index)
-
-    def counts(self, groups: list[_Group], device: torch.device) -> Tensor | None:
-        """The composition that each system of the groups is told: (B, 100)."""
-        told = [counts for group in groups for counts in group.counts if counts is not None]
-        return torch.from_numpy(np.stack(told)).to(device) if told else None
 
 
 class Generator:
@@ -313,7 +245,7 @@ class Generator:
         ) -> list[tuple[int, NDArray[np.int64] | None]]:
             return drawn.draw_all(streams) if templates is None else [templates.choice(index) for index in indices]
 
-        run = _Run(system, seed, settings, choose, templates, steering, grid, schedules)
+        run = Run(system, seed, settings, choose, templates, steering, grid, schedules)
         blocks = self._blocks(run, n, start, block, progress)
         return blocks if self.device.type == "cpu" else one_ahead(blocks)
 
@@ -324,14 +256,14 @@ class Generator:
             warnings.warn(f"{place}{strange}; expect few good samples", stacklevel=3)
 
     def _blocks(
-        self, run: _Run, n: int | None, start: int, block: int, progress: Callable[[int], None] | None
+        self, run: Run, n: int | None, start: int, block: int, progress: Callable[[int], None] | None
     ) -> Iterator[list[AtomicSystem]]:
         while n is None or start < n:
             indices = range(start, start + block if n is None else min(n, start + block))
             yield self._block(run, indices, progress)
             start += block
 
-    def _block(self, run: _Run, indices: range, progress: Callable[[int], None] | None) -> list[AtomicSystem]:
+    def _block(self, run: Run, indices: range, progress: Callable[[int], None] | None) -> list[AtomicSystem]:
         out: dict[int, AtomicSystem] = {}
         for made in self._in_threads(run, self._batches(run.groups(indices))):
             for group, systems in made:
@@ -341,13 +273,13 @@ class Generator:
                 progress(sum(len(systems) for _, systems in made))
         return [out[index] for index in indices]
 
-    def _batches(self, groups: list[_Group]) -> list[list[_Group]]:
+    def _batches(self, groups: list[Group]) -> list[list[Group]]:
         """What goes through the network together: on a CPU parts of about equal cost, the largest systems first."""
         if self.device.type == "cpu":
             return share_out(groups)
         return [groups] if self._packs else [[group] for group in groups]
 
-    def _in_threads(self, run: _Run, batches: list[list[_Group]]) -> Iterator[list[tuple[_Group, list[AtomicSystem]]]]:
+    def _in_threads(self, run: Run, batches: list[list[Group]]) -> Iterator[list[tuple[Group, list[AtomicSystem]]]]:
         """Each batch by itself; on a CPU by a thread of its own, since its products are too small to share."""
         if self.device.type != "cpu":
             yield from (self._together(run, groups) for groups in batches)
@@ -362,7 +294,7 @@ class Generator:
             torch.set_num_threads(threads)
 
     @torch.no_grad()
-    def _together(self, run: _Run, groups: list[_Group]) -> list[tuple[_Group, list[AtomicSystem]]]:
+    def _together(self, run: Run, groups: list[Group]) -> list[tuple[Group, list[AtomicSystem]]]:
         """All groups in one packed batch."""
         with _current(self.device):
             packing = Packing.from_lengths([group.size for group in groups for _ in group.indices], self.device)
@@ -380,17 +312,17 @@ class Generator:
                 made = [(group, [replace(system, info=next(found)) for system in systems]) for group, systems in made]
             return made
 
-    def _encode(self, templates: Templates, groups: list[_Group]) -> Tensor:
+    def _encode(self, templates: Templates, groups: list[Group]) -> Tensor:
         """(1, T, latent dimensions)"""
         batches = [templates.batch(group.indices, group.streams).to(self.device) for group in groups]
         return torch.cat([self.model.encode(batch).flatten(0, 1) for batch in batches])[None]
 
-    def _noise(self, run: _Run, groups: list[_Group]) -> Tensor:
+    def _noise(self, run: Run, groups: list[Group]) -> Tensor:
         """(draws, 1, T, latent dimensions), each system's from its own stream."""
         draws = len(run.grid) - 1 if run.settings.solver == "ancestral" else 1
         width = self.model.latent_mean.shape[0]
 
-        def drawn(group: _Group) -> NDArray[np.float32]:
+        def drawn(group: Group) -> NDArray[np.float32]:
             shape = (draws, group.size, width)
             return np.concatenate([stream.standard_normal(shape, np.float32) for stream in group.streams], axis=1)
 
@@ -400,7 +332,7 @@ class Generator:
         return torch.from_numpy(noise).to(self.device)[:, None]
 
     def _integrate(
-        self, run: _Run, networks: list[Network], noise: Tensor, kept: Tensor | None, toward: Predict | None
+        self, run: Run, networks: list[Network], noise: Tensor, kept: Tensor | None, toward: Predict | None
     ) -> Tensor:
         """From noise alone, or from that of the first time over the latents `kept`; `toward` as in `guided`."""
         draws, settings = iter(noise), run.settings
@@ -419,8 +351,8 @@ class Generator:
         return latents
 
     def _decode(
-        self, run: _Run, latents: Tensor, groups: list[_Group], packing: Packing, counts: Tensor | None
-    ) -> list[tuple[_Group, list[AtomicSystem]]]:
+        self, run: Run, latents: Tensor, groups: list[Group], packing: Packing, counts: Tensor | None
+    ) -> list[tuple[Group, list[AtomicSystem]]]:
         """In float32: bfloat16 would round coordinates to 0.01 Angstrom and a cell's angles to 0.2 degrees.
 
         Crystals get the composition that was told: elements that are exchanged leave a crystal that can be one, while a
@@ -445,40 +377,6 @@ class Generator:
         dit = self.denoiser.dit
         with torch.no_grad():
             return kernels(dit.impl, self.model.latent_mean, dit.head_size) is not None
-
-
-def share_out(groups: list[_Group]) -> list[list[_Group]]:
-    """The groups, some of them divided, in parts of about as many atoms each, the largest systems first.
-
-    So many that most numbers of threads have as many to do each; the same whatever that number is.
-    """
-    atoms = sum(group.atoms for group in groups)
-    fewest, most = _ATOMS_ON_CPU
-    count = _PARTS_ON_CPU * math.ceil(atoms / (_PARTS_ON_CPU * most))
-    while count > 1 and atoms < count * fewest:
-        count //= 2
-    parts: list[list[_Group]] = [[] for _ in range(count)]
-    before = 0
-    for group in reversed(groups):
-        middles = before + group.size * (np.arange(len(group.indices)) + 0.5)
-        ends = np.searchsorted(middles, atoms / count * np.arange(count + 1))
-        for part, (begin, end) in zip(parts, pairwise(ends), strict=True):
-            if end > begin:
-                part.append(group.part(begin, end))
-        before += group.atoms
-    return [part for part in parts if part]
-
-
-def one_ahead(items: Iterator[_Item]) -> Iterator[_Item]:
-    """The same items; the next is made in a thread of its own while the last is used: written, judged, ...
-
-    So the device works on while the host does. On a CPU they would only compete.
-    """
-    with ThreadPoolExecutor(1) as worker:
-        coming = worker.submit(next, items, _END)
-        while (item := coming.result()) is not _END:
-            coming = worker.submit(next, items, _END)
-            yield cast("_Item", item)
 
 
 def _current(device: torch.device) -> AbstractContextManager[object]:
