@@ -15,6 +15,7 @@ from adit.data.packed import PackedDataset
 from adit.errors import CheckpointError, InvalidInputError
 from adit.models.predictor import PropertyPredictor
 from adit.recipes.predictor import predictor
+from adit.train import property
 from adit.train.latents import PropertyPool
 from adit.train.property import PropertyLoss, train_property
 from adit.weights.predictors import Predictor, latent_space, load_predictor, save_predictor
@@ -74,6 +75,27 @@ def test_it_learns_what_there_is_to_learn(tmp_path: Path, weights: Path, prepare
     train = PackedDataset.load(prepared).split("train").properties["rare"]
     np.testing.assert_allclose(made.network.low[1], np.nanmin(train))
     np.testing.assert_allclose(made.network.std[1], np.nanstd(train), rtol=1e-6)
+
+
+def test_a_tenth_is_held_out_where_nothing_is(
+    tmp_path: Path, weights: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = PackedDataset.load(prepared)
+    columns = {"number": np.arange(len(data), dtype=np.float64)}
+    replace(data, properties=columns).save(tmp_path / "data")
+    seen: list[np.ndarray] = []
+    pool = property.PropertyPool
+
+    def spied(vae: object, part: PackedDataset, *rest: object) -> PropertyPool:
+        seen.append(np.asarray(part.properties["number"]))
+        return pool(vae, part, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(property, "PropertyPool", spied)
+    made = _train(RECIPE, tmp_path / "run", weights, tmp_path / "data", "number")
+    held, train = sorted(seen, key=len)
+    assert len(held) == len(data) // 10
+    assert sorted([*held, *train]) == list(range(len(data)))
+    assert set(made.about["errors"]) == {"number@0.0", "number@0.5", "number@0.95"}
 
 
 def test_a_resumed_run_is_the_same_run(tmp_path: Path, weights: Path, prepared: Path) -> None:

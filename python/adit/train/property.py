@@ -63,7 +63,7 @@ def train_property(
         recipe: its size and training.
         folder: gets `property/` with checkpoints, and the predictor.
         weights: whose latent space it is for: a name or folder, or another place that `load_vae` takes.
-        data: a prepared data set, by name or folder.
+        data: a prepared data set, by name or folder; if it has no split `val`, a tenth of it is held out.
         names: of the columns: numbers, NaN where unknown.
         device: to train on.
         resume: go on from the last checkpoint.
@@ -76,6 +76,9 @@ def train_property(
     train, held_out = (_known(everything.split(split), names, data) for split in ("train", "val"))
     if not len(train):
         raise InvalidInputError(f"the training set of {data} has no system with a known {' or '.join(names)}")
+    if not len(held_out):  # a tenth of it
+        order = np.random.default_rng(recipe.train.seed).permutation(len(train))
+        held_out, train = (train.subset(np.sort(part)) for part in np.split(order, [len(train) // 10]))
     vae, config = load_vae(weights, device), recipe.train
     out = run_folder(folder / "property", resume)
     torch.manual_seed(config.seed)
