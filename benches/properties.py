@@ -152,17 +152,22 @@ def xtb(molecule: AtomicSystem) -> dict[str, float]:
 
 
 def table(rows: Sequence[dict[str, object]]) -> str:
-    """For a document."""
-    lines = ["| asked for | molecules | predicted, mean | mean distance | xTB, mean and spread | stable | valid |"]
-    lines.append("|---" * 7 + "|")
-    for row in rows:
-        figures = ["", ""] if "off" not in row else [f"{row['predicted']:.3g}", f"{row['off']:.2g}"]
-        name = row["samples"] if "off" not in row else f"scale {row['samples']}"
-        shares = [f"{100 * float(str(row[key])):.1f} %" for key in ("stable", "valid")]
-        spread = f"{row['xtb']:.3f} ± {row['xtb_spread']:.3f}"
-        lines.append(
-            "| " + " | ".join([f"{row['property']} {row['value']:g}", str(name), *figures, spread, *shares]) + " |"
-        )
+    """For a document: a line for each value."""
+    scales = [f"{scale:g}" for scale in SCALES]
+    heads = ["asked for", f"predicted, mean distance, scale {' / '.join(scales)}", "xTB: held-out", "not asked"]
+    heads += [f"scale {' / '.join(scales)}", f"stable: held-out, not asked, scale {' / '.join(scales)}"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for name, value in dict.fromkeys((row["property"], row["value"]) for row in rows):
+        of = {row["samples"]: row for row in rows if (row["property"], row["value"]) == (name, value)}
+        steered = [of[scale] for scale in scales]
+        cells = [f"{name} {value:g}", " / ".join(f"{row['off']:.2g}" for row in steered)]
+        cells += [
+            f"{of[samples]['xtb']:.3f} ± {of[samples]['xtb_spread']:.3f}" for samples in ("held-out", "not asked")
+        ]
+        cells.append(" / ".join(f"{row['xtb']:.3f}" for row in steered))
+        shares = [f"{100 * float(str(row['stable'])):.1f}" for row in (of["held-out"], of["not asked"], *steered)]
+        cells.append(f"{', '.join(shares[:2])}, {' / '.join(shares[2:])} %")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
