@@ -22,6 +22,7 @@ def test_xtb_knows_a_dipole_and_a_gap() -> None:
 
 def test_properties_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(properties, "VALUES", {"gap": (0.25,)})
+    monkeypatch.setattr(properties, "SCALES", (0.0, 2.0))
     monkeypatch.setattr(properties, "WITHIN", {"gap": 0.2})
     monkeypatch.setattr(properties, "RANGES", {"band_gap": ((0.0, 9.0),)})
     document = tmp_path / "x.md"
@@ -30,9 +31,10 @@ def test_properties_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     sets = ["--data", str(TINY), "--crystals", str(TINY)]
     properties.main([*sets, "--n", "3", "--threads", "1", "--csv", str(tmp_path / "p.csv"), "--docs", str(document)])
     written = document.read_text()
-    assert written.count("| gap 0.25 |") == 5
+    (line,) = (line for line in written.splitlines() if line.startswith("| gap 0.25 |"))
+    assert line.count(" / ") == 3  # a figure for each of two scales, in three columns
     assert written.count("| band_gap 0 to 9 |") == 1
-    assert len((tmp_path / "p.csv").read_text().splitlines()) == 6
+    assert len((tmp_path / "p.csv").read_text().splitlines()) == 1 + 2 + 2
 
 
 @pytest.mark.slow
