@@ -165,19 +165,47 @@ def test_the_same_in_any_blocks() -> None:
     ("options", "message"),
     [
         ({"properties": {"gap": 1.0}}, "'gap'.*known: carbons, first.*adit-train property"),
-        ({"properties": {"first": math.nan}}, "first must be a finite number, or a range"),
-        ({"properties": {"first": math.inf}}, "first must be a finite number, or a range"),
-        ({"properties": {"first": (1.0, 0.0)}}, "first must be a finite number, or a range"),
-        ({"properties": {"first": (1.0, 2.0, 3.0)}}, "first must be a finite number, or a range"),
-        ({"properties": {"first": (-math.inf, math.inf)}}, "first must be a finite number, or a range"),
-        ({"properties": {"first": "1"}}, "first must be a finite number, or a range"),
-        ({"properties": {"first": True}}, "first must be a finite number, or a range"),
+        ({"properties": {"first": math.nan}}, "first must be a number, or a range"),
+        ({"properties": {"first": math.inf}}, "first must be a number, or a range"),
+        ({"properties": {"first": (1.0, 0.0)}}, "first must be a number, or a range"),
+        ({"properties": {"first": (1.0, 2.0, 3.0)}}, "first must be a number, or a range"),
+        ({"properties": {"first": (-math.inf, math.inf)}}, "first must be a number, or a range"),
+        ({"properties": {"first": "1"}}, "first must be a number, or a range"),
+        ({"properties": {"first": True}}, "first must be a number, or a range"),
+        ({"properties": {"first": np.True_}}, "first must be a number, or a range"),
+        ({"properties": {"first": 1e300}}, "first must be a number, or a range"),
+        ({"properties": {"first": 10**400}}, "first must be a number, or a range"),
+        ({"properties": {"first": np.arange(3)}}, "first must be a number, or a range"),
+        (
+            {"properties": {"first": 1000.0}},
+            "first of 1000 to 1000 is far from all that the predictor has seen, -3 to 3",
+        ),
+        ({"properties": {"first": (1000.0, math.inf)}}, "is far from all that the predictor has seen"),
+        ({"properties": {"first": (-math.inf, -1000.0)}}, "is far from all that the predictor has seen"),
+        ({"properties": [("first", 1.0)]}, "`properties` must be a dictionary"),
+        ({"property_scale": 1.0}, "`property_scale` says how strongly to pull to `properties`"),
+        ({"properties": {"first": 1.0}, "property_scale": -1.0}, "`property_scale`"),
         ({"properties": {"first": 1.0}, "property_scale": math.nan}, "`property_scale`"),
     ],
 )
 def test_mistakes_are_named(options: dict[str, object], message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         _generator().sample(1, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "value", [np.float32(0.5), np.int64(1), [0.2, 0.3], np.array([0.2, 0.3]), (np.float32(0.2), 1)]
+)
+def test_numbers_of_any_kind(value: object) -> None:
+    (made,) = _generator().sample(1, properties={"first": value}, property_scale=np.float32(1.0))
+    assert "predicted_first" in made.info
+
+
+def test_far_beyond_what_was_learnt_stays_finite() -> None:
+    """Ten times the range of the training set away, a thousand spreads of the predictor."""
+    with pytest.warns(UserWarning, match="all first of the training set"):
+        made = _generator().sample(4, properties={"first": (60.0, 61.0)})
+    assert all(np.isfinite(system.positions).all() for system in made)
 
 
 def test_beyond_the_training_set_is_warned_of() -> None:

@@ -149,7 +149,7 @@ class Generator:
         like: SystemLike | Systems | None = None,
         strength: float | None = None,
         properties: Mapping[str, Bounds] | None = None,
-        property_scale: float = DEFAULT_SCALE,
+        property_scale: float | None = None,
         batch_size: int | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Iterator[list[AtomicSystem]]:
@@ -183,6 +183,7 @@ class Generator:
                 those likely to have it. What the predictor makes of a sample stands in its `info`, as "predicted_gap".
                 What is beyond all of the predictor's training set is warned of.
             property_scale: how strongly samples are pulled there; 1 is Bayes' rule, more is nearer and less sound.
+                Default `adit.steering.DEFAULT_SCALE`.
             batch_size: systems in a block.
             progress: called with the number of systems that were made since its last call.
 
@@ -207,9 +208,12 @@ class Generator:
         if settings.guide != 1 and self.guide is None:
             raise InvalidInputError(f"the weights {self.weights.name!r} have no guide; leave `guide` out, or at 1")
         grid, templates, steering = time_grid(settings.steps), None, None
+        if property_scale is not None and not properties:
+            raise InvalidInputError("`property_scale` says how strongly to pull to `properties`; give them, too")
         if properties:
             dtype, label = self.denoiser.dtype, _LABELS[system]
-            steering = steering_for(self.predictors, properties, system, label, property_scale, dtype)
+            scale = DEFAULT_SCALE if property_scale is None else property_scale
+            steering = steering_for(self.predictors, properties, system, label, scale, dtype)
             if strange := out_of_range(steering):
                 warnings.warn(f"`properties`: {strange}; expect few good samples", stacklevel=2)
         if isinstance(formula, str) and formula not in ("training", "new", "any"):
@@ -227,6 +231,8 @@ class Generator:
             drawn = choices if steering is None else steering.prefer(choices)
         else:
             templates = templates_from(system, like, strength, formula, atoms)
+            if templates.charged:
+                warnings.warn(f"`like`, {templates.charged}; variations are made as if it had none", stacklevel=2)
             if system not in self.weights.formulas:
                 if formula not in (None, "any"):
                     choose_from(self.weights, system, formula)  # says why

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,7 +36,7 @@ predictor lead to where neither it nor the network knows its way (docs/propertie
 _CANDIDATES = 16
 """New compositions that are drawn for each sample, of which one is taken."""
 
-_ATOMS = 8192
+_ATOMS, _LARGEST = 8192, 1e30
 
 Bounds = float | tuple[float, float]
 """A value of a property, or the least and the greatest, one of which may be infinite."""
@@ -172,8 +173,10 @@ def steering_for(
     Raises:
         InvalidInputError: none knows a property, or its value or the scale is not a finite number.
     """
-    if not isinstance(scale, int | float) or not math.isfinite(scale):
-        raise InvalidInputError(f"`property_scale` must be a finite number; got {scale!r}")
+    if not isinstance(scale, Real) or not 0 <= scale < math.inf:
+        raise InvalidInputError(f"`property_scale` must be a finite number, at least 0; got {scale!r}")
+    if not isinstance(properties, Mapping):
+        raise InvalidInputError(f"`properties` must be a dictionary such as {{'gap': 0.25}}; got {properties!r}")
     networks = [predictor.network for predictor in predictors if system in predictor.systems]
     nothing = [torch.full_like(network.mean, torch.nan) for network in networks]
     wanted = [Wanted(network, low, low.clone()) for network, low in zip(networks, nothing, strict=True)]
@@ -182,6 +185,7 @@ def steering_for(
         for one in wanted:
             if name in one.network.names:
                 place = one.network.names.index(name)
+                _refuse_far(name, low, high, float(one.network.low[place]), float(one.network.high[place]))
                 one.low[place], one.high[place] = low, high
                 break
         else:
@@ -193,20 +197,31 @@ def steering_for(
     return Steering([one for one in wanted if one.asked], label, float(scale), dtype)
 
 
+def _refuse_far(name: str, low: float, high: float, least: float, most: float) -> None:
+    """Where a predictor knows nothing at all: beyond ten times the range of its training set."""
+    span = 10 * (most - least)
+    if low > most + span or high < least - span:
+        raise InvalidInputError(
+            f"`properties`: {name} of {low:g} to {high:g} is far from all that the predictor has seen, {least:.4g} to "
+            f"{most:.4g}"
+        )
+
+
 def bounds(name: str, value: Bounds) -> tuple[float, float]:
     """A number, or a range of which one end may be infinite, as its two ends.
 
     Raises:
         InvalidInputError: it is neither.
     """
-    pair = value if isinstance(value, Sequence) else (value, value)
-    numbers = all(isinstance(end, int | float) and not isinstance(end, bool) and not math.isnan(end) for end in pair)
-    if not numbers or len(pair) != 2 or not any(map(math.isfinite, pair)) or pair[0] > pair[1]:
+    pair = tuple(value) if isinstance(value, Sequence | np.ndarray) else (value, value)
+    numbers = all(isinstance(end, Real) and not isinstance(end, bool | np.bool_) for end in pair)
+    if not numbers or len(pair) != 2 or not pair[0] <= pair[1] or min(map(abs, pair)) > _LARGEST:
         raise InvalidInputError(
-            f"`properties`: {name} must be a finite number, or a range (smallest, largest) with a finite end; "
-            f"got {value!r}"
+            f"`properties`: {name} must be a number, or a range (smallest, largest) of which one end may be infinite, "
+            f"up to {_LARGEST:g}; got {value!r}"
         )
-    return float(pair[0]), float(pair[1])
+    low, high = (float(end) if abs(end) <= _LARGEST else math.copysign(math.inf, end) for end in pair)
+    return low, high
 
 
 def out_of_range(steering: Steering) -> str:
@@ -220,6 +235,6 @@ def out_of_range(steering: Steering) -> str:
 
 
 def _softmax(logs: NDArray[np.float64]) -> NDArray[np.float64]:
-    powers = np.exp(logs - logs.max())
+    powers = np.exp(logs - max(logs.max(), -1e300))
     out: NDArray[np.float64] = powers / powers.sum()
     return out

@@ -34,7 +34,7 @@ class Templates:
 
     Attributes:
         systems: the K templates: molecules with their atoms in the order of `molecule_order`, crystals in their Niggli
-            cells; `info` holds their `id` where they have one.
+            cells; `info` holds their `id` and `charge` where they have one.
         counts: (K, 100) atoms of each element, from hydrogen on, that the network is told; None if it is not.
         begin: the time that they are noised to; 0 leaves nothing of them.
     """
@@ -59,7 +59,13 @@ class Templates:
         """Which template sample number `index` is a variation of, for its `info`."""
         place = index % len(self.systems)
         known = self.systems[place].info
-        return {"like": place} | ({"like_id": known["id"]} if known else {})
+        return {"like": place} | ({"like_id": known["id"]} if "id" in known else {})
+
+    @property
+    def charged(self) -> str:
+        """The first template with a charge, which nothing is told of; "" if none has one."""
+        found = ((place, one) for place, one in enumerate(self.systems) if one.info.get("charge"))
+        return next((f"structure {place} has a charge of {one.info['charge']:+g}" for place, one in found), "")
 
     def batch(self, indices: Sequence[int], streams: Sequence[np.random.Generator]) -> SystemBatch:
         """The templates of samples of one size, each turned (a molecule) or shifted (a crystal) at random."""
@@ -120,12 +126,16 @@ def unfamiliar(named: Iterable[tuple[str, NDArray[np.int64]]], formulas: Iterabl
     """
     known = np.stack([composition(name) for name in formulas])
     elements: NDArray[np.bool_] = known.sum(0) > 0
-    most = int(known[:, 1:].sum(1).max())
+    most_heavy, most = int(known[:, 1:].sum(1).max()), int(known.sum(1).max())
     for name, counts in named:
         if strange := [SYMBOLS[place + 1] for place in np.flatnonzero((counts > 0) & ~elements)]:
             return f"{name} has {', '.join(strange)}, which none has that the weights were trained on"
-        if (heavy := int(counts[1:].sum())) > most:
-            return f"{name} has {heavy} atoms besides hydrogen; what the weights were trained on has at most {most}"
+        if (heavy := int(counts[1:].sum())) > most_heavy:
+            return (
+                f"{name} has {heavy} atoms besides hydrogen; what the weights were trained on has at most {most_heavy}"
+            )
+        if (atoms := int(counts.sum())) > most:
+            return f"{name} has {atoms} atoms; what the weights were trained on has at most {most}"
     return ""
 
 
@@ -145,7 +155,7 @@ def _standard(given: list[AtomicSystem], system: str) -> list[AtomicSystem]:
         if isinstance(entry, BrokenEntry):
             raise InvalidInputError(f"`like`, structure {place}: {entry.reason}")
         order = slice(None) if entry.is_periodic else molecule_order(entry)
-        info = {"id": entry.info["id"]} if entry.info.get("id") else {}
+        info = {name: entry.info[name] for name in ("id", "charge") if entry.info.get(name)}
         made.append(AtomicSystem(entry.numbers[order], entry.positions[order], entry.cell, info))
     return made
 

@@ -135,6 +135,9 @@ def test_what_can_never_be_valid_is_refused_at_once(gen: Call, options: list[str
 def test_strange_formulas_and_sizes_are_warned_of(gen: Call) -> None:
     code, _, err = gen("--formula", "C6H5Cl", "--n", 1)
     assert code == 0 and err.startswith("warning: `formula` C6H5Cl has Cl, which none has")
+    assert gen("--formula", "C6H5Cl", "--n", 1, "--overwrite", "--quiet") == (0, "", "")
+    code, _, err = gen("--formula", "CH44", "--n", 1, "--overwrite")
+    assert code == 0 and "`formula` CH44 has 45 atoms; what the weights were trained on has at most 9" in err
     code, _, err = gen("--formula", "training", "--atoms", 50, "--n", 1, "--overwrite")
     assert code == 0 and "nothing in the training set has as many atoms as `atoms` 50" in err
 
@@ -199,8 +202,15 @@ def test_inputs_and_other_files_are_never_replaced(gen: Call) -> None:
         ["--novel", "mine.sdf", "--out", "mine.sdf"],
     ):
         code, _, err = gen("--n", 1, "--overwrite", *options)
-        assert code == 2 and "reads, and would be lost" in err
+        assert code == 2 and "reads, which would be lost" in err
         assert Path("mine.sdf").read_bytes() == before
+    write("lib/a.cif", [SALT])
+    crystal = ["--system", "crystal", "--n", 1, "--overwrite"]
+    for options in (["--like", "lib/a.cif", "--out", "lib/"], ["--novel", "lib/", "--out", "lib/a.cif"]):
+        code, _, err = gen(*crystal, *options)
+        assert code == 2 and "which would be lost" in err
+    code, _, err = gen("--n", 1, "--json", "y.html", "--report", "./y.html")
+    assert code == 2 and "must be different files" in err
     for option in ("--json", "--report"):
         code, _, err = gen("--n", 1, option, "mine.sdf")
         assert code == 2 and f"{option} mine.sdf exists already" in err

@@ -91,6 +91,9 @@ def test_pulled_harder_is_nearer(gen: Call, predictor: Path) -> None:
         (["--property", "p=inf"], "must be NAME=VALUE or NAME=MIN:MAX"),
         (["--property", "p=:"], "must be NAME=VALUE or NAME=MIN:MAX"),
         (["--property", "p=2:1"], "must be NAME=VALUE or NAME=MIN:MAX"),
+        (["--property", "p=2:2"], "must be NAME=VALUE or NAME=MIN:MAX"),
+        (["--property", "p=1e9"], "is far from all that the predictor has seen, -10 to 10"),
+        (["--property", "p=1", "--property-scale", "-1"], "--property-scale must be a finite number, at least 0"),
         (["--property", "p=1", "--property", "p=2"], "--property p: named twice"),
         (["--property", "r=1"], "no predictor knows 'r' of a molecule; known: p, q."),
         (["--property", "p=1", "--property-scale", "inf"], "--property-scale must be a finite number"),
@@ -98,10 +101,11 @@ def test_pulled_harder_is_nearer(gen: Call, predictor: Path) -> None:
     ],
 )
 def test_mistakes_cost_no_sample(gen: Call, predictor: Path, options: list[str], message: str) -> None:
-    code, out, err = gen(*options, "--predictor", predictor)
+    Path("molecules.sdf").write_text("mine")
+    code, out, err = gen(*options, "--predictor", predictor, "--overwrite")
     assert (code, out) == (2, "")
     assert message in err
-    assert not Path("molecules.sdf").exists()
+    assert Path("molecules.sdf").read_text() == "mine"
 
 
 def test_a_predictor_that_is_not_there(gen: Call) -> None:

@@ -10,7 +10,8 @@ import pytest
 from pymatgen.io.vasp import Poscar
 
 from adit.convert import open_writer, read, write
-from adit.convert.poscar import format_poscar
+from adit.convert.base import BrokenEntry
+from adit.convert.poscar import format_poscar, parse_poscar
 from adit.convert.writers import destination
 from adit.errors import InvalidInputError
 from adit.system import AtomicSystem
@@ -74,3 +75,10 @@ def test_destination(tmp_path: Path, name: str, expected: int | None, kind: str)
 def test_compressed_ones_are_not_written(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match=r"unknown format '\.gz'; known: .*\.vasp, POSCAR"):
         destination(tmp_path / "POSCAR.gz")
+
+
+def test_a_torn_one_is_a_broken_entry() -> None:
+    """For which pymatgen raises a warning, not an error."""
+    lines = format_poscar(crystal()).rstrip().split("\n")
+    (entry,) = parse_poscar("\n".join([*lines[:-1], "0 0"]), "x")
+    assert isinstance(entry, BrokenEntry) and "not a POSCAR" in entry.reason

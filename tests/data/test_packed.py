@@ -49,6 +49,15 @@ def test_systems_go_in_and_come_out() -> None:
             data[index]
 
 
+@pytest.mark.parametrize("missing", ["N/A", "nan", "inf", "", None, float("inf")])
+def test_what_is_missing_leaves_a_column_of_numbers(missing: object) -> None:
+    atom = [AtomicSystem([1], [[0, 0, 0]], info={} if value is None else {"a": value}) for value in (1.5, missing, 2)]
+    column = PackedDataset.from_systems(atom).properties["a"]
+    np.testing.assert_array_equal(column, [1.5, np.nan, 2.0])
+    named = [AtomicSystem([1], [[0, 0, 0]], info={"a": value}) for value in ("N/A", "x")]
+    assert PackedDataset.from_systems(named).properties["a"].tolist() == ["N/A", "x"]
+
+
 def test_properties_are_columns() -> None:
     data = PackedDataset.from_systems(systems())
     assert data.properties["gap"].dtype == np.float64

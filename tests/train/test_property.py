@@ -52,7 +52,14 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, data: PackedDataset) -> P
     carbons = np.array([(system.numbers == 6).sum() for system in data], dtype=np.float64)
     rare = np.where(np.arange(len(data)) % 3 == 0, 100 + len(data) - carbons, np.nan)
     split = np.where(np.arange(len(data)) % 5 == 0, "val", "train")
-    columns = {"carbons": carbons, "rare": rare, "same": np.ones(len(data)), "split": split, "text": split}
+    columns = {
+        "carbons": carbons,
+        "rare": rare,
+        "same": np.ones(len(data)),
+        "offset": carbons - 4e7,
+        "split": split,
+        "text": split,
+    }
     folder = tmp_path_factory.mktemp("data") / "made"
     replace(data, properties=columns).save(folder)
     return folder
@@ -64,12 +71,15 @@ def _train(
     return train_property(recipe, folder, weights, data, names, torch.device("cpu"), resume)
 
 
-def test_it_learns_what_there_is_to_learn(tmp_path: Path, weights: Path, prepared: Path) -> None:
+def test_it_learns_what_there_is_to_learn(
+    tmp_path: Path, weights: Path, prepared: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     made = _train(RECIPE, tmp_path, weights, prepared, "carbons", "rare")
     held = PackedDataset.load(prepared).split("val").properties["carbons"]
     guessing = float(np.abs(held - PackedDataset.load(prepared).split("train").properties["carbons"].mean()).mean())
     assert made.about["errors"]["carbons@0.95"] < 0.5 * guessing
     assert np.isfinite(list(made.about["errors"].values())).all()
+    assert "have a known carbons or rare: expect little" in caplog.text  # the fixture is small
     assert set(made.systems) == {"molecule", "crystal"}
     assert made.latents == latent_space(load_pretrained(weights).model)
     train = PackedDataset.load(prepared).split("train").properties["rare"]
@@ -109,6 +119,8 @@ def test_a_resumed_run_is_the_same_run(tmp_path: Path, weights: Path, prepared: 
     parts = _train(halved, tmp_path / "parts", weights, prepared, "carbons", resume=True)
     for name, tensor in whole.network.state_dict().items():
         torch.testing.assert_close(parts.network.state_dict()[name], tensor, rtol=0, atol=0)
+    with pytest.raises(InvalidInputError, match=r"names of this run is \['carbons'\], not \['rare'\]"):
+        _train(halved, tmp_path / "parts", weights, prepared, "rare", resume=True)
     with pytest.raises(InvalidInputError, match="already holds checkpoints"):
         _train(RECIPE, tmp_path / "whole", weights, prepared, "carbons")
 
@@ -138,9 +150,11 @@ def test_unknown_values_give_no_gradient(weights: Path, data: PackedDataset) -> 
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["nothing"], "no column of numbers 'nothing'; it has carbons, rare, same"),
+        (["nothing"], "no column of numbers 'nothing'; it has carbons, offset, rare, same"),
         (["text"], "no column of numbers 'text'"),
         ([], "no column of numbers"),
+        (["carbons", "carbons"], "a column is named twice"),
+        (["offset"], "the column offset .* single precision cannot resolve"),
         (["same"], "the column same .* must hold finite numbers that differ"),
     ],
 )

@@ -10,10 +10,12 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Callable, Iterator
 from collections.abc import Generator as Blocks
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -44,7 +46,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from adit.eval.summary import Summary
-    from adit.generate import Generator
     from adit.system import AtomicSystem
 
 GIVE_UP_AFTER, GIVE_UP_BELOW = 1000, 0.01
@@ -117,10 +118,15 @@ def generate(
             "knows, in its unit. May be given for several properties.",
         ),
     ] = None,
-    property_scale: Annotated[float, typer.Option(help="How strongly they are pulled there; 1 is Bayes' rule.")] = 2.0,
+    property_scale: Annotated[
+        float | None, typer.Option(help="How strongly they are pulled there; 1 is Bayes' rule; default: 2.")
+    ] = None,
     predictor: Annotated[
         list[str] | None,
-        typer.Option(metavar="FOLDER", help="A predictor of `adit-train property`, besides those of the weights."),
+        typer.Option(
+            metavar="FOLDER",
+            help="A predictor of `adit-train property`, asked before those of the weights. May be given several times.",
+        ),
     ] = None,
     symmetrize: Annotated[
         float | None,
@@ -197,6 +203,8 @@ def generate(
     places = parse_targets(options)
     pages = [(name, path) for name, path in (("--json", json_path), ("--report", report)) if path is not None]
     protect(options, [("--out", target.path) for target in places] + pages)
+    if len({path.resolve() for _, path in pages}) < len(pages):
+        raise InvalidInputError(f"--json and --report must be different files; got {report} for both")
     for name, path in pages:
         check_writable(name, path)
         if path.is_dir() or path.resolve() in [target.path.resolve() for target in places]:
@@ -219,7 +227,7 @@ def generate(
     try:
         stop = None
         if not (state.finished and all(target.exists() for target in places)):
-            stop = _generate(options, templates, folder, places, state, wanted, console)
+            stop = _generate(options, templates, folder, places, state, wanted, console, quiet)
         elif not quiet:
             print("finished already; nothing to generate", file=sys.stderr)
         if pages or not (quiet or stop):
@@ -240,7 +248,7 @@ def generate(
 
 def _generate(
     options: Options, templates: list[AtomicSystem] | None, folder: Path, places: list[Target], state: Run,
-    wanted: Filter | None, console: Console,
+    wanted: Filter | None, console: Console, quiet: bool,
 ) -> str | None:  # fmt: skip
     """Makes and writes what is missing; why it stopped before, if hardly any sample is valid."""
     with status(console, "loading weights"):
@@ -255,13 +263,35 @@ def _generate(
     if options.valid_only and options.batch_size is None:
         block = min(block, max(16, 2 * options.n))
     place = {"block": block, "device": str(generator.device), "adit": _version("adit"), "torch": str(torch.__version__)}
-    for difference in state.settle(place):
+    differences = state.settle(place)
+    for difference in [] if quiet else differences:
         print(f"warning: {difference}; samples may differ in their last digits from one run's", file=sys.stderr)
+    ask = partial(
+        generator.stream,
+        system=options.system,
+        seed=options.seed,
+        steps=options.steps,
+        solver=options.solver,
+        cfg=options.cfg,
+        guide=options.guide,
+        atoms=options.atoms,
+        formula=options.formula,
+        like=templates,
+        strength=options.strength,
+        properties=options.properties,
+        property_scale=options.property_scale,
+        batch_size=int(state.place["block"]),
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        ask(1)  # makes nothing yet; but what it refuses must not cost what stands in the outputs
+    for warning in [] if quiet else caught:
+        print(f"warning: {warning.message}", file=sys.stderr)
     try:
         with (
             Outputs(state, places, options.n) as outputs,
             ThreadPoolExecutor(1) as pool,
-            closing(_blocks(generator, options, templates, state, wanted, console)) as blocks,
+            closing(_blocks(ask, options, state, wanted, console)) as blocks,
         ):
             if wanted is not None:
                 with status(console, "reading what is known"):
@@ -286,10 +316,13 @@ def _generate(
 
 
 def _blocks(
-    generator: Generator, options: Options, templates: list[AtomicSystem] | None, state: Run, wanted: Filter | None,
+    ask: Callable[..., Iterator[list[AtomicSystem]]],
+    options: Options,
+    state: Run,
+    wanted: Filter | None,
     console: Console,
-) -> Blocks[list[AtomicSystem], None, None]:  # fmt: skip
-    """The blocks to write, from where the run stands, with a progress bar."""
+) -> Blocks[list[AtomicSystem], None, None]:
+    """The blocks to write, from where the run stands, with a progress bar; `ask` is `Generator.stream` with options."""
     block = int(state.place["block"])
     kept, drawn = state.count, state.drawn
     fresh = 0
@@ -301,28 +334,9 @@ def _blocks(
             if wanted is None:  # which of them are kept is known at the end of the block
                 advance(kept + fresh, drawn + fresh)
 
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", UserWarning)
-            stream = generator.stream(
-                options.n if wanted is None else None,
-                options.system,
-                start=len(state.written) * block,
-                seed=options.seed,
-                steps=options.steps,
-                solver=options.solver,
-                cfg=options.cfg,
-                guide=options.guide,
-                atoms=options.atoms,
-                formula=options.formula,
-                like=templates,
-                strength=options.strength,
-                properties=options.properties,
-                property_scale=options.property_scale,
-                batch_size=block,
-                progress=made,
-            )
-        for warning in caught:
-            print(f"warning: {warning.message}", file=sys.stderr)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # said already
+            stream = ask(options.n if wanted is None else None, start=len(state.written) * block, progress=made)
         while kept < options.n:
             if wanted is not None and drawn >= GIVE_UP_AFTER and kept < GIVE_UP_BELOW * drawn:
                 remedy = "Try other --weights, more --steps or another --solver, or leave out --valid-only"
@@ -332,8 +346,8 @@ def _blocks(
                 if any(isinstance(value, tuple) for value in options.properties.values()):
                     remedy = "The ranges of --property may be too narrow or too far from what was learnt; widen them"
                 raise _HardlyAny(
-                    f"stopped: only {kept:,} of {drawn:,} samples are {asked(options)}, less than {GIVE_UP_BELOW:.0%}; "
-                    f"they are kept. {remedy}"
+                    f"stopped: only {kept:,} of {drawn:,} samples are {asked(options)}, less than {GIVE_UP_BELOW:.0%}"
+                    f"{'; they are kept' if kept else ''}. {remedy}"
                 )
             systems, fresh = next(stream), 0
             drawn += len(systems)

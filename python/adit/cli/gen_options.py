@@ -90,7 +90,7 @@ class Options:
     like: tuple[str, ...]
     strength: float | None
     property_: tuple[str, ...]
-    property_scale: float
+    property_scale: float | None
     predictor: tuple[str, ...]
     symmetrize: float | None
     batch_size: int | None
@@ -120,10 +120,11 @@ class Options:
         self._check_formula()
         if self.strength is not None and not self.like:
             raise InvalidInputError("--strength says how far from the structures of --like; give it, too")
-        if not math.isfinite(self.property_scale):
-            raise InvalidInputError(f"--property-scale must be a finite number; got {self.property_scale}")
-        if self.predictor and not self.properties:
-            raise InvalidInputError("--predictor is for --property; say what is wanted, such as --property gap=0.25")
+        if self.property_scale is not None and not 0 <= self.property_scale < math.inf:
+            raise InvalidInputError(f"--property-scale must be a finite number, at least 0; got {self.property_scale}")
+        if not self.properties and (self.predictor or self.property_scale is not None):
+            name = "--predictor" if self.predictor else "--property-scale"
+            raise InvalidInputError(f"{name} is for --property; say what is wanted, such as --property gap=0.25")
         if self.symmetrize is not None and (self.system != "crystal" or not 0 < self.symmetrize <= _MAX_DISPLACEMENT):
             raise InvalidInputError(
                 f"--symmetrize is by how far an atom of a crystal may be moved, above 0 to {_MAX_DISPLACEMENT} "
@@ -170,7 +171,11 @@ class Options:
                 ends = float(low or -math.inf), float(high or math.inf) if colon else float(low)
             except ValueError:
                 ends = math.nan, math.nan
-            if not (name := name.strip()) or not ends[0] <= ends[1] or not any(map(math.isfinite, ends)):
+            if (
+                not (name := name.strip())
+                or not (ends[0] < ends[1] or (ends[0] == ends[1] and not colon))
+                or not any(map(math.isfinite, ends))
+            ):
                 raise InvalidInputError(
                     "--property must be NAME=VALUE or NAME=MIN:MAX, such as gap=0.25, gap=0.2:0.3 or gap=0.3:; "
                     f"got {text!r}"
@@ -208,9 +213,10 @@ def protect(options: Options, outputs: list[tuple[str, Path]]) -> None:
     read += [("--predictor", str(Path(name) / "predictor.json")) for name in options.predictor]
     for option, path in outputs:
         for other, name in read:
-            if Path(name).exists() and path.exists() and Path(name).samefile(path):
+            one, two = Path(name).resolve(), path.resolve()
+            if one.exists() and two.exists() and (one == two or one in two.parents or two in one.parents):
                 raise InvalidInputError(
-                    f"{option} {path}: is what {other} reads, and would be lost. Choose another name"
+                    f"{option} {path}: is or holds what {other} reads, which would be lost. Choose another name"
                 )
 
 

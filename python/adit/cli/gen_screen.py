@@ -92,9 +92,11 @@ def noun(options: Options) -> str:
 
 
 def asked(options: Options) -> str:
-    """What the samples that are kept are: "valid", "valid, unique and novel", ..."""
-    words = [word for word, wanted in (("unique", options.unique), ("novel", bool(options.novel))) if wanted]
-    return "valid" if not words else f"valid{', ' if len(words) == 2 else ' and '}{' and '.join(words)}"
+    """What the samples that are kept are: "valid", "valid, unique and novel", "valid and within the ranges", ..."""
+    ranges = any(isinstance(value, tuple) for value in options.properties.values())
+    possible = (("within the ranges", ranges), ("unique", options.unique), ("novel", bool(options.novel)))
+    *words, last = ["valid", *(word for word, wanted in possible if wanted)]
+    return f"{', '.join(words)} and {last}" if words else last
 
 
 def _duration(seconds: float) -> str:

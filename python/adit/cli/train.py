@@ -246,7 +246,9 @@ def train_predictor(
     for name, error in made.about.get("errors", {}).items():
         typer.echo(f"mean error of {name.replace('@', ' at t = ')}: {error:.4g}")
     name, middle = made.network.names[0], float(made.network.mean[0])
-    typer.echo(f"predictor in {folder}; try: adit-gen --property {name}={middle:.3g} --predictor {folder}")
+    kind = [] if "molecule" in made.systems else ["--system", "crystal"]
+    words = ["adit-gen", *kind, "--property", f"{name}={middle:.4g}", "--predictor", str(folder)]
+    typer.echo(f"predictor in {folder}; try: {shlex.join(words)}")
 
 
 @app.command()

@@ -22,7 +22,7 @@ def parse_poscar(text: str, source: str) -> Iterator[AtomicSystem | BrokenEntry]
         warnings.simplefilter("ignore")
         try:
             poscar = Poscar.from_str(text)
-        except (ValueError, IndexError, KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
+        except (ValueError, IndexError, KeyError, TypeError, AttributeError, ZeroDivisionError, Warning) as error:
             yield BrokenEntry(source, f"not a POSCAR: {' '.join(str(error).split())[:160]}")
             return
     if not poscar.true_names:

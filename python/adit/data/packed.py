@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "val", "test")
+_MISSING = {"", "none", "null", "na", "n/a", "nan", "inf", "+inf", "-inf"}
 _FIELDS = ("numbers", "positions", "cells", "offsets", "periodic")
 
 
@@ -231,14 +232,16 @@ def _inconsistency(data: PackedDataset) -> str | None:
 
 
 def _columns(infos: list[Mapping[str, Any]]) -> dict[str, NDArray[Any]]:
-    """Properties as columns: numbers to float64 with NaN, all else to strings with ''."""
+    """Properties as columns: numbers to float64, with NaN also for N/A and its like; all else to strings with ''."""
     infos = [{name: _plain(value) for name, value in info.items()} for info in infos]
     names = sorted({name for info in infos for name, value in info.items() if isinstance(value, int | float | str)})
     columns: dict[str, NDArray[Any]] = {}
     for name in names:
         values = [info.get(name) for info in infos]
-        if all(value is None or isinstance(value, int | float) for value in values):
-            columns[name] = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+        known = [None if str(value).strip().lower() in _MISSING else value for value in values]
+        numbers = [value for value in values if isinstance(value, int | float)]
+        if numbers and all(value is None or isinstance(value, int | float) for value in known):
+            columns[name] = np.array([np.nan if value is None else value for value in known], dtype=np.float64)
         else:
             columns[name] = np.array(["" if value is None else str(value) for value in values])
     return columns

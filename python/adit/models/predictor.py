@@ -16,7 +16,7 @@ from adit.models.dit import DiT
 from adit.models.layers import FinalLayer
 from adit.ops.packing import Packing
 
-_LOG_VARIANCE, _FAR = (-10.0, 4.0), 1e4
+_LOG_VARIANCE, _FAR = (-10.0, 4.0), 1e7
 
 
 class PropertyPredictor(DiT):

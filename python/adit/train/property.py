@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +30,10 @@ from adit.weights.predictors import Predictor, latent_space, load_predictor, sav
 TIMES = (0.0, 0.5, 0.95)
 """At which the errors on held-out systems are measured."""
 
-_HELD_OUT, _GROUP = 2000, 8192
+FEW = 500
+"""Systems below which a predictor has hardly anything to learn from."""
+
+_HELD_OUT, _GROUP, _ULP = 2000, 8192, 1e-4
 
 
 class PropertyLoss:
@@ -76,11 +81,19 @@ def train_property(
     train, held_out = (_known(everything.split(split), names, data) for split in ("train", "val"))
     if not len(train):
         raise InvalidInputError(f"the training set of {data} has no system with a known {' or '.join(names)}")
+    if len(train) < FEW:
+        logging.getLogger("adit").warning(
+            f"only {len(train):,} systems of {data} have a known {' or '.join(names)}: expect little of this predictor"
+        )
     if not len(held_out):  # a tenth of it
         order = np.random.default_rng(recipe.train.seed).permutation(len(train))
         held_out, train = (train.subset(np.sort(part)) for part in np.split(order, [len(train) // 10]))
-    vae, config = load_vae(weights, device), recipe.train
+    vae = load_vae(weights, device)
+    config = replace(recipe.train, tokens_per_step=min(recipe.train.tokens_per_step, 4 * int(train.sizes.sum())))
     out = run_folder(folder / "property", resume)
+    header = {"stage": "property", "recipe": to_dict(recipe), "names": list(names), "data": str(data)}
+    if resume and (found := list_checkpoints(out)):
+        _check_same(read_state(found[-1]), header)
     torch.manual_seed(config.seed)
     network = PropertyPredictor(replace(recipe.network, latent_dim=vae.config.latent_dim), names).to(device)
     _set_units(network, train, data)
@@ -94,7 +107,7 @@ def train_property(
         data=train,
         config=config,
         folder=out,
-        header={"stage": "property", "recipe": to_dict(recipe), "names": list(names), "data": str(data)},
+        header=header,
         validate=None if test is None else lambda _: errors(network, test),
         device=device,
         budget=budget,
@@ -112,6 +125,17 @@ def train_property(
     return load_predictor(folder)
 
 
+def _check_same(held: Mapping[str, Any], header: Mapping[str, Any]) -> None:
+    """Refuses to go on with a run of other columns, data or network; its length may be another."""
+    for name in ("stage", "names", "data"):
+        if held.get(name) != header[name]:
+            raise InvalidInputError(
+                f"--resume: {name} of this run is {held.get(name)}, not {header[name]}; choose another --out"
+            )
+    if held["recipe"]["network"] != header["recipe"]["network"]:
+        raise InvalidInputError("--resume: this run has another network; choose another --out")
+
+
 def _known(data: PackedDataset, names: Sequence[str], source: str | Path) -> PackedDataset:
     """The systems of which one of these columns is known at least.
 
@@ -119,6 +143,8 @@ def _known(data: PackedDataset, names: Sequence[str], source: str | Path) -> Pac
         InvalidInputError: no such column, or not of numbers.
     """
     numeric = sorted(name for name, column in data.properties.items() if column.dtype.kind == "f")
+    if len(set(names)) < len(names):
+        raise InvalidInputError(f"a column is named twice: {', '.join(names)}")
     if not names or (unknown := [name for name in names if name not in numeric]):
         raise InvalidInputError(
             f"{source} has no column of numbers {', '.join(unknown) if names else ''!r}; it has {', '.join(numeric)}"
@@ -131,9 +157,14 @@ def _set_units(network: PropertyPredictor, train: PackedDataset, source: str | P
     columns = np.stack([np.asarray(train.properties[name], dtype=np.float64) for name in network.names])
     for buffer, of in (("mean", np.nanmean), ("std", np.nanstd), ("low", np.nanmin), ("high", np.nanmax)):
         getattr(network, buffer)[:] = torch.from_numpy(of(columns, axis=1))
-    for name, std in zip(network.names, network.std.tolist(), strict=True):
+    for name, middle, std in zip(network.names, network.mean.tolist(), network.std.tolist(), strict=True):
         if not 0 < std < np.inf:
             raise InvalidInputError(f"the column {name} of {source} must hold finite numbers that differ; drop it")
+        if std < _ULP * abs(middle):
+            raise InvalidInputError(
+                f"the column {name} of {source} has a spread of {std:.3g} around {middle:.6g}, which single precision "
+                "cannot resolve; subtract a constant from it"
+            )
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from adit.config import DiTConfig, from_dict, to_dict
 from adit.errors import CheckpointError
 from adit.models.predictor import PropertyPredictor
 from adit.models.vae import VAE
+from adit.output import write_whole
 from adit.train.checkpoint import read_tensors
 
 FORMAT_VERSION = 1
@@ -73,7 +74,7 @@ def save_predictor(folder: str | os.PathLike[str], predictor: Predictor) -> None
     }
     partial.chmod(0o644)
     partial.replace(folder / "predictor.safetensors")
-    (folder / "predictor.json").write_text(json.dumps(config, indent=1) + "\n")
+    write_whole(folder / "predictor.json", json.dumps(config, indent=1) + "\n")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
