@@ -92,6 +92,7 @@ def train_property(
     config = replace(recipe.train, tokens_per_step=min(recipe.train.tokens_per_step, 4 * int(train.sizes.sum())))
     out = run_folder(folder / "property", resume)
     header = {"stage": "property", "recipe": to_dict(recipe), "names": list(names), "data": str(data)}
+    header |= {"latents": latent_space(vae)}
     if resume and (found := list_checkpoints(out)):
         _check_same(read_state(found[-1]), header)
     torch.manual_seed(config.seed)
@@ -126,8 +127,8 @@ def train_property(
 
 
 def _check_same(held: Mapping[str, Any], header: Mapping[str, Any]) -> None:
-    """Refuses to go on with a run of other columns, data or network; its length may be another."""
-    for name in ("stage", "names", "data"):
+    """Refuses to go on with a run of other columns, data, weights or network; its length may be another."""
+    for name in ("stage", "names", "data", "latents"):
         if held.get(name) != header[name]:
             raise InvalidInputError(
                 f"--resume: {name} of this run is {held.get(name)}, not {header[name]}; choose another --out"
