@@ -13,10 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adit.batch import SystemBatch
+from adit.config import DiTConfig
+from adit.errors import InvalidInputError
 from adit.models.dit import CRYSTAL, MOLECULE, NULL, DiT
 from adit.models.layers import FinalLayer, SelfAttention, fourier_features, sinusoidal_embedding
 from adit.models.vae import VAE
 from adit.ops.attention import attention
+
+
+@pytest.mark.parametrize(("width", "heads"), [(66, 4), (65, 5), (64, 0)])
+def test_widths_that_cannot_be_are_refused_at_once(width: int, heads: int) -> None:
+    with pytest.raises(InvalidInputError, match="`heads` must divide the width"):
+        DiT(DiTConfig(width=width, heads=heads, layers=1))
 
 
 @given(st.lists(st.floats(0, 1, exclude_max=True), min_size=3, max_size=3), st.integers(-2, 2), st.integers(1, 6))

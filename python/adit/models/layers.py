@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adit.errors import InvalidInputError
 from adit.ops.attention import attention, packed_attention
 from adit.ops.block import BlockWeights
 from adit.ops.dispatch import Impl, kernels
@@ -41,6 +42,10 @@ class SelfAttention(nn.Module):
 
     def __init__(self, width: int, heads: int, qk_norm: bool) -> None:
         super().__init__()
+        if heads < 1 or width % heads or width % 2:
+            raise InvalidInputError(
+                f"`heads` must divide the width, which must be even; got {heads} heads, width {width}"
+            )
         self.heads, self.qk_norm = heads, qk_norm
         self.impl: Impl = "auto"
         self.qkv = nn.Linear(width, 3 * width)
