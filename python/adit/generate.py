@@ -146,7 +146,7 @@ class Generator:
         guide: float | None = None,
         atoms: int | tuple[int, int] | None = None,
         formula: str | None = None,
-        like: SystemLike | Systems | None = None,
+        like: SystemLike | Systems | Templates | None = None,
         strength: float | None = None,
         properties: Mapping[str, Bounds] | None = None,
         property_scale: float | None = None,
@@ -172,7 +172,8 @@ class Generator:
                 Default as the weights say, with `like` that of the template. One that is larger than all of the
                 training set, or has other elements, is warned of.
             like: structures that the samples are variations of, one after the other and then again from the first:
-                `AtomicSystem`, ASE, pymatgen or RDKit objects. Their atoms come back in another order where theirs is
+                `AtomicSystem`, ASE, pymatgen or RDKit objects; or what `adit.templates.templates_from` made of them and
+                of `strength`, `formula` and `atoms`. Their atoms come back in another order where theirs is
                 not one the network knows (`adit.templates.molecule_order`). One that is larger than all of the training
                 set, or has other elements, is warned of.
             strength: how far from them, in (0, 1]: the share of noise in what is made clean again. Up to 0.3 they
@@ -230,7 +231,9 @@ class Generator:
                 )
             drawn = choices if steering is None else steering.prefer(choices)
         else:
-            templates = templates_from(system, like, strength, formula, atoms)
+            if not isinstance(like, Templates):
+                like = templates_from(system, like, strength, formula, atoms)
+            templates = like
             if templates.charged:
                 warnings.warn(f"`like`, {templates.charged}; variations are made as if it had none", stacklevel=2)
             if system not in self.weights.formulas:

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     from adit.eval.summary import Summary
     from adit.system import AtomicSystem
+    from adit.templates import Templates
 
 GIVE_UP_AFTER, GIVE_UP_BELOW = 1000, 0.01
 """--valid-only, --unique and --novel stop if, after so many samples, less than this share is kept."""
@@ -247,7 +248,7 @@ def generate(
 
 
 def _generate(
-    options: Options, templates: list[AtomicSystem] | None, folder: Path, places: list[Target], state: Run,
+    options: Options, templates: Templates | None, folder: Path, places: list[Target], state: Run,
     wanted: Filter | None, console: Console, quiet: bool,
 ) -> str | None:  # fmt: skip
     """Makes and writes what is missing; why it stopped before, if hardly any sample is valid."""
@@ -277,7 +278,6 @@ def _generate(
         atoms=options.atoms,
         formula=options.formula,
         like=templates,
-        strength=options.strength,
         properties=options.properties,
         property_scale=options.property_scale,
         batch_size=int(state.place["block"]),
@@ -370,7 +370,7 @@ def snapped(systems: list[AtomicSystem], displacement: float, threads: int | Non
 
 def _conclude(
     options: Options,
-    templates: list[AtomicSystem] | None,
+    templates: Templates | None,
     places: list[Target],
     state: Run,
     json_path: Path | None,

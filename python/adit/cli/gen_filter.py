@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from adit.cli.gen_options import Options
     from adit.eval.reference import Reference
     from adit.system import AtomicSystem
+    from adit.templates import Templates
 
 
 class Filter:
@@ -26,7 +27,7 @@ class Filter:
     StructureMatcher says so: as `adit-eval` counts them.
     """
 
-    def __init__(self, options: Options, templates: Sequence[AtomicSystem] | None = None) -> None:
+    def __init__(self, options: Options, templates: Templates | None = None) -> None:
         """Opens the references; `templates` are the structures of --like.
 
         Raises:
@@ -94,14 +95,13 @@ class Filter:
         return systems
 
 
-def asked_formulas(options: Options, templates: Sequence[AtomicSystem] | None) -> NDArray[np.int64] | None:
+def asked_formulas(options: Options, templates: Templates | None) -> NDArray[np.int64] | None:
     """(K, 100) the composition that sample k modulo K should have; None if they may differ."""
     if options.composition is not None:
         return options.composition[None]
     if templates is None or options.formula is not None:
         return None
-    counts: NDArray[np.int64] = element_counts(pack(templates))[:, 1:]
-    return counts
+    return np.stack([counts for _, counts in templates.named])
 
 
 def of_formula(systems: list[AtomicSystem], formulas: NDArray[np.int64], multiples: bool = False) -> NDArray[np.bool_]:

@@ -22,7 +22,7 @@ from adit.validity import compositional
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from adit.system import AtomicSystem
+    from adit.templates import Templates
 
 # As in adit.generate and adit.flow.solver, which load torch; a test compares them.
 SYSTEMS = ("molecule", "crystal")
@@ -220,8 +220,8 @@ def protect(options: Options, outputs: list[tuple[str, Path]]) -> None:
                 )
 
 
-def read_templates(options: Options) -> tuple[list[AtomicSystem] | None, str | None]:
-    """The structures of --like, checked with the options that go with them, and the sha256 of their atoms.
+def read_templates(options: Options) -> tuple[Templates | None, str | None]:
+    """The structures of --like with the options that go with them, checked, and the sha256 of their atoms.
 
     Raises:
         InvalidInputError: they cannot be what samples are variations of, or contradict an option.
@@ -234,14 +234,14 @@ def read_templates(options: Options) -> tuple[list[AtomicSystem] | None, str | N
 
     systems = [system for name in options.like for system in read(name)]
     try:
-        templates_from(options.system, systems, options.strength, options.formula, options.atoms)
+        made = templates_from(options.system, systems, options.strength, options.formula, options.atoms)
     except InvalidInputError as error:
         raise InvalidInputError(f"--like {' '.join(options.like)}: {error}") from error
     content = hashlib.sha256()
     for system in systems:
         for part in (system.numbers, system.positions, system.cell):
             content.update(repr(None if part is None else part.tolist()).encode())
-    return systems, content.hexdigest()
+    return made, content.hexdigest()
 
 
 def settings(options: Options, folder: Path) -> dict[str, Any]:

@@ -58,31 +58,55 @@ class Made:
 
 
 def read_smiles(path: Path) -> Iterator[Named]:
-    """The SMILES of a text file, plain or .gz: a table, or the first word of each line.
+    """The SMILES of a text file, plain or .gz: a table, or the first word of each line; see `smiles_lines`.
 
-    A table begins with a line of names, of which one is `smiles`, between commas, semicolons or tabs; its column `id`
-    or `name`, where there is one, names them. Else empty lines and those that begin with # are no SMILES.
+    The column `id` or `name` of a table, where there is one, names them.
 
     Raises:
         UnreadableFileError: the file is missing, torn, or no text.
     """
     stem = path.name.split(".")[0]
+    for number, (_, title, smiles) in enumerate(smiles_lines(path), 1):
+        plain = f"{stem}:{title or number}"  # a number alone would be read back as 7.0
+        yield Named(plain if re.fullmatch(r"[-+.\deE]*", title) else title, smiles)
+
+
+def smiles_lines(path: Path, table: bool | None = None) -> Iterator[tuple[int, str, str]]:
+    """Line, title ("" for none) and SMILES of each entry of a text file, plain or .gz.
+
+    Args:
+        path: a table begins with a line of names, of which one is `smiles` and perhaps one `id` or `name`, in any case,
+            between commas, semicolons or tabs. Else the first word of each line counts; empty lines and those that
+            begin with # have none.
+        table: whether it is one; None if that is to be seen from its first line.
+
+    Raises:
+        UnreadableFileError: the file is missing, torn, no text, or no such table.
+    """
     with reading(path), open_text(path) as file:
         first = file.readline()
-        lines = itertools.chain([first], file)
-        mark = next((mark for mark in ",;\t" if mark in first), ",")
-        names = [name.strip().lower() for name in first.strip().split(mark)]
-        if "smiles" in names:
-            place, label = names.index("smiles"), next((names.index(n) for n in ("id", "name") if n in names), None)
-            rows = (row for row in csv.reader(itertools.islice(lines, 1, None), delimiter=mark) if len(row) > place)
-            for number, row in enumerate(rows, 1):
-                title = _title(row[label]) if label is not None and label < len(row) else ""
-                plain = f"{stem}:{title or number}"  # a number alone would be read back as 7.0
-                yield Named(plain if re.fullmatch(r"[-+.\deE]*", title) else title, row[place].strip())
+        mark = max(",;\t", key=first.count)
+        names = [name.strip() for name in next(csv.reader([first], delimiter=mark), [])]
+        lower = [name.lower() for name in names]
+        if table and "smiles" not in lower:
+            columns = ", ".join(names) or "nothing"
+            raise UnreadableFileError(
+                f"{path} has no column 'smiles'; its first line names {columns}. Rename the column"
+            )
+        if table is False or "smiles" not in lower:
+            for number, line in enumerate(itertools.chain([first], file), 1):
+                if line.strip() and line[0] != "#":
+                    yield number, "", re.split(r"[\s,;]", line.strip(), maxsplit=1)[0]
             return
-        words = (re.split(r"[\s,;]", line.strip(), maxsplit=1)[0] for line in lines if line.strip() and line[0] != "#")
-        for number, word in enumerate(words, 1):
-            yield Named(f"{stem}:{number}", word)
+        place, label = lower.index("smiles"), next((lower.index(n) for n in ("id", "name") if n in lower), None)
+        rows = csv.reader(file, delimiter=mark)
+        try:
+            for row in rows:
+                if len(row) > place:
+                    title = _title(row[label]) if label is not None and label < len(row) else ""
+                    yield rows.line_num + 1, title, row[place].strip()
+        except csv.Error as error:
+            raise UnreadableFileError(f"{path} is not a table from line {rows.line_num + 1} on: {error}") from error
 
 
 def _title(text: str) -> str:

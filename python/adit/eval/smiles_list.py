@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
-from adit.convert.base import open_text, reading
 from adit.convert.files import format_of
-from adit.data.conformers import Named
+from adit.data.conformers import Named, smiles_lines
 from adit.errors import UnreadableFileError
 from adit.eval.protocols import quiet_rdkit
 
 if TYPE_CHECKING:
     from rdkit import Chem
 
-COLUMN = "smiles"
-"""Of a table, in small or capital letters."""
 _TABLES = (".csv", ".tsv")
 _LISTS = (".smi", ".smiles", ".txt", *_TABLES)
 _HYPERVALENT = (15, 16, 34)  # P, S, Se
@@ -33,39 +29,19 @@ def is_list(path: Path) -> bool:
 def read_list(path: Path) -> list[Named]:
     """The SMILES of a file as they stand there, each named by its line, "library.smi:12", from 1.
 
-    Text has one a line, as `adit.data.conformers.read_smiles` takes it: the first word; empty lines and those that
-    begin with # have none. A table has them in its column `smiles`, between commas, semicolons or tabs.
+    As `adit.data.conformers.smiles_lines` takes them; by its name a file is a table or is not.
 
     Raises:
         UnreadableFileError: the file is missing, torn, no text, or a table without that column, or RDKit can read
             none of the SMILES.
     """
-    with reading(path), open_text(path) as file:
-        table = path.name.lower().removesuffix(".gz").endswith(_TABLES)
-        lines = _column(path, file) if table else enumerate(file, 1)
-        words = ((number, line.split()) for number, line in lines if not line.startswith("#"))
-        found = [Named(f"{path.name}:{number}", held[0]) for number, held in words if held]
+    table = path.name.lower().removesuffix(".gz").endswith(_TABLES)
+    words = ((number, text.split()) for number, _, text in smiles_lines(path, table) if not text.startswith("#"))
+    found = [Named(f"{path.name}:{number}", held[0]) for number, held in words if held]
     if not any(known_forms([named.smiles])[0] for named in found):
         detail = f"; the first of {len(found):,}: {found[0].id} {found[0].smiles}" if found else ""
         raise UnreadableFileError(f"{path} holds no SMILES that RDKit can read; expected one a line{detail}")
     return found
-
-
-def _column(path: Path, file: IO[str]) -> Iterator[tuple[int, str]]:
-    """Line and cell of each row of a table."""
-    header = file.readline()
-    mark = max(",;\t", key=header.count)
-    names = next(csv.reader([header], delimiter=mark), [])
-    place = next((k for k, name in enumerate(names) if name.strip().lower() == COLUMN), None)
-    if place is None:
-        columns = ", ".join(name.strip() for name in names) or "nothing"
-        raise UnreadableFileError(f"{path} has no column {COLUMN!r}; its first line names {columns}. Rename the column")
-    rows = csv.reader(file, delimiter=mark)
-    try:
-        for row in rows:
-            yield rows.line_num + 1, row[place] if len(row) > place else ""
-    except csv.Error as error:
-        raise UnreadableFileError(f"{path} is not a table from line {rows.line_num + 1} on: {error}") from error
 
 
 def known_forms(smiles: Sequence[str]) -> list[str]:

@@ -10,14 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-
 from adit.config import DiTConfig, from_dict, to_dict
 from adit.errors import CheckpointError
 from adit.models.predictor import PropertyPredictor
 from adit.models.vae import VAE
 from adit.output import write_whole
-from adit.train.checkpoint import read_tensors
+from adit.weights.files import read_checked, save_half
 
 FORMAT_VERSION = 1
 
@@ -52,28 +50,17 @@ def latent_space(vae: VAE) -> str:
 def save_predictor(folder: str | os.PathLike[str], predictor: Predictor) -> None:
     """Writes `predictor.safetensors` (half precision, its units in float32) and `predictor.json`."""
     folder, network = Path(folder), predictor.network
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / ".predictor.safetensors.partial"
-    units = dict(network.named_buffers())
-    tensors = {
-        name: (tensor.detach() if name in units else tensor.detach().half()).contiguous().cpu()
-        for name, tensor in network.state_dict().items()
-    }
-    if bad := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
-        raise CheckpointError(f"the predictor in {folder} cannot be saved: {', '.join(bad[:5])} not finite")
-    save_file(tensors, partial)
+    tensors, units = network.state_dict(), dict(network.named_buffers())
     config = {
         "format": "adit-predictor",
         "version": FORMAT_VERSION,
-        "sha256": hashlib.sha256(partial.read_bytes()).hexdigest(),
+        "sha256": save_half(folder / "predictor.safetensors", tensors, f"the predictor in {folder}", units),
         "properties": list(network.names),
         "systems": list(predictor.systems),
         "latents": predictor.latents,
         "network": to_dict(network.config),
         "about": dict(predictor.about),
     }
-    partial.chmod(0o644)
-    partial.replace(folder / "predictor.safetensors")
     write_whole(folder / "predictor.json", json.dumps(config, indent=1) + "\n")
 
 
@@ -108,10 +95,8 @@ def load_predictor(folder: str | os.PathLike[str]) -> Predictor:
         CheckpointError: missing, damaged, or of another format version.
     """
     folder = Path(folder)
-    config, path = read_config(folder), folder / "predictor.safetensors"
-    tensors = {name: tensor.float() for name, tensor in read_tensors(path).items()}
-    if (digest := hashlib.sha256(path.read_bytes()).hexdigest()) != config["sha256"]:
-        raise CheckpointError(f"{path} is damaged: its sha256 is {digest}, predictor.json says {config['sha256']}")
+    config = read_config(folder)
+    tensors = read_checked(folder / "predictor.safetensors", config["sha256"], "predictor.json")
     try:
         network = PropertyPredictor(from_dict(DiTConfig, config["network"]), config["properties"])
         network.load_state_dict(tensors)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -10,13 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-
 from adit.config import DiTConfig, VAEConfig, from_dict, to_dict
 from adit.errors import CheckpointError
 from adit.models.dit import DiT
 from adit.models.vae import VAE
-from adit.train.checkpoint import read_tensors
+from adit.weights.files import read_checked, save_half
 from adit.weights.predictors import Predictor, load_predictor
 
 FORMAT_VERSION = 5
@@ -98,10 +95,7 @@ def load_pretrained(weights: str | os.PathLike[str]) -> Pretrained:
     needed = {"name", "sha256", "vae", "dit", "guide", "sampling", "atom_counts", "formulas", "about"}
     if missing := needed - set(config):
         raise CheckpointError(f"{folder / 'config.json'} is damaged: it lacks {', '.join(sorted(missing))}")
-    path = folder / "model.safetensors"
-    tensors = {name: tensor.float() for name, tensor in read_tensors(path).items()}
-    if (digest := hashlib.sha256(path.read_bytes()).hexdigest()) != config["sha256"]:
-        raise CheckpointError(f"{path} is damaged: its sha256 is {digest}, config.json says {config['sha256']}")
+    tensors = read_checked(folder / "model.safetensors", config["sha256"], "config.json")
     try:
         guide = from_dict(DiTConfig, config["guide"]) if config["guide"] else None
         model = GenerationModel(from_dict(VAEConfig, config["vae"]), from_dict(DiTConfig, config["dit"]), guide)
@@ -129,20 +123,12 @@ def save_pretrained(folder: str | os.PathLike[str], weights: Pretrained) -> None
         CheckpointError: a weight is not finite, or too large for half precision.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "model.safetensors"
-    partial = folder / ".model.safetensors.partial"
-    tensors = {k: v.detach().half().contiguous().cpu() for k, v in weights.model.state_dict().items()}
-    if bad := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
-        raise CheckpointError(
-            f"the weights {weights.name!r} cannot be saved in half precision: {', '.join(bad[:5])} not finite there"
-        )
-    save_file(tensors, partial)
+    tensors = weights.model.state_dict()
     config = {
         "format": "adit-weights",
         "version": FORMAT_VERSION,
         "name": weights.name,
-        "sha256": hashlib.sha256(partial.read_bytes()).hexdigest(),
+        "sha256": save_half(folder / "model.safetensors", tensors, f"the weights {weights.name!r}"),
         "vae": to_dict(weights.model.config),
         "dit": to_dict(weights.model.dit.config),
         "guide": None if weights.model.guide is None else to_dict(weights.model.guide.config),
@@ -153,6 +139,4 @@ def save_pretrained(folder: str | os.PathLike[str], weights: Pretrained) -> None
         "formulas": {kind: dict(table) for kind, table in weights.formulas.items()},
         "about": dict(weights.about),
     }
-    partial.chmod(0o644)
-    partial.replace(path)
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")

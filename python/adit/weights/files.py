@@ -1,0 +1,46 @@
+"""Tensors in files that state their sha256 elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safetensors.torch import save_file
+
+from adit.errors import CheckpointError
+from adit.train.checkpoint import read_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def save_half(path: Path, tensors: Mapping[str, Tensor], what: str, exact: Collection[str] = ()) -> str:
+    """Writes tensors in half precision, those named in `exact` as they are, and returns the file's sha256.
+
+    Raises:
+        CheckpointError: one is not finite, or too large for half precision; says of `what`.
+    """
+    kept = {name: (one if name in exact else one.half()).detach().contiguous().cpu() for name, one in tensors.items()}
+    if bad := [name for name, tensor in kept.items() if not tensor.isfinite().all()]:
+        raise CheckpointError(f"{what} cannot be saved in half precision: {', '.join(bad[:5])} not finite there")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    save_file(kept, partial)
+    digest = hashlib.sha256(partial.read_bytes()).hexdigest()
+    partial.chmod(0o644)
+    partial.replace(path)
+    return digest
+
+
+def read_checked(path: Path, sha256: str, where: str) -> dict[str, Tensor]:
+    """Its tensors in float32.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or has not the sum that `where` says.
+    """
+    tensors = {name: tensor.float() for name, tensor in read_tensors(path).items()}
+    if (digest := hashlib.sha256(path.read_bytes()).hexdigest()) != sha256:
+        raise CheckpointError(f"{path} is damaged: its sha256 is {digest}, {where} says {sha256}")
+    return tensors
