@@ -61,6 +61,15 @@ def check_writable(option: str, path: Path) -> None:
         ) from error
 
 
+def places_of(name: str) -> list[Path]:
+    """Where an input may stand: the path, or the prepared data set of this name."""
+    from adit.data.prepare import prepared_folder
+
+    words = [word for word in (name, name.rpartition(":")[0]) if word]
+    places = [place for word in words for place in (Path(word), prepared_folder(word))]
+    return [place for place in places if place is not None and place.exists()]
+
+
 def progress_columns() -> tuple[ProgressColumn, ...]:
     """What a progress bar shows: the task's name, how many of how many, its field `rate`, the time."""
     from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adit.cli.common import check_writable, run
+from adit.cli.common import check_writable, places_of, run
 from adit.cli.eval_stages import (
     EnergyOption,
     HullOption,
@@ -242,17 +242,8 @@ def _check_outputs(outputs: dict[str, Path | None], inputs: list[tuple[str, str 
                 raise InvalidInputError(f"{option} {path}: is a folder, which cannot be written. Choose another path")
             check_writable(option, path)
         for role, given in inputs:
-            if given is not None and any(_holds(place, path) for place in _places(str(given))):
+            if given is not None and any(_holds(place, path) for place in places_of(str(given))):
                 raise InvalidInputError(f"{option} {path} would replace what {role}, {given}. Choose another path")
-
-
-def _places(name: str) -> list[Path]:
-    """Where an input may stand: the path, or the prepared data set of this name."""
-    from adit.data.prepare import prepared_folder
-
-    words = [word for word in (name, name.rpartition(":")[0]) if word]
-    places = [place for word in words for place in (Path(word), prepared_folder(word))]
-    return [place for place in places if place is not None and place.exists()]
 
 
 def _holds(place: Path, path: Path) -> bool:

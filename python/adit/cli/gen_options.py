@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import adit
-from adit.cli.common import check_writable
+from adit.cli.common import check_writable, places_of
 from adit.elements import composition, formula_of
 from adit.errors import CheckpointError, InvalidInputError
 from adit.validity import compositional
@@ -211,10 +211,11 @@ def protect(options: Options, outputs: list[tuple[str, Path]]) -> None:
     """
     read = [("--like", name) for name in options.like] + [("--novel", name) for name in options.novel]
     read += [("--predictor", str(Path(name) / "predictor.json")) for name in options.predictor]
+    places = [(other, place.resolve()) for other, name in read for place in places_of(name)]
     for option, path in outputs:
-        for other, name in read:
-            one, two = Path(name).resolve(), path.resolve()
-            if one.exists() and two.exists() and (one == two or one in two.parents or two in one.parents):
+        for other, one in places:
+            two = path.resolve()
+            if two.exists() and (one == two or one in two.parents or two in one.parents):
                 raise InvalidInputError(
                     f"{option} {path}: is or holds what {other} reads, which would be lost. Choose another name"
                 )
