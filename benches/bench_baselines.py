@@ -33,8 +33,10 @@ from baselines.timing import GROUPED, Bench, Sizes, Timer, Way, gflop
 from baselines.workloads import Workload, workloads
 
 SAMPLES = 10_000
-OURS = 30.0
-"""Seconds after which no more blocks of ours are measured, for each workload."""
+OURS = (2.0, 30.0)
+"""Seconds for each of `--minutes`, and at most, after which no more blocks of ours are measured for a workload."""
+LEAST = {"cpu": 2.0, "cuda": 0.3}
+"""`Bench.least`; nobody else uses the GPU."""
 PLOTTED = ("EDM", "EQGAT-diff", "SemlaFlow", "TABASCO-hot", "ADiT-S")
 
 
@@ -49,6 +51,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=5, help="of which the median is taken")
     parser.add_argument("--minutes", type=float, default=15.0, help="3/4 for measuring and search, after 7/8 no plots")
     parser.add_argument("--quick", action="store_true", help="batches of 2, no search, no plots: does it run?")
+    parser.add_argument("--no-compile", action="store_true", help="torch.compile is not tried")
     parser.add_argument("--no-plots", action="store_true")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder for the CSV files")
     parser.add_argument("--docs", type=Path, help="document whose tables are replaced; plots go to images/ beside it")
@@ -103,12 +106,15 @@ def decoding_seconds(entry: Entry, published: Way, bench: Bench, sizes: Sizes) -
     return Timer(bench, plain, build(plain, bench)).time(published, sizes).seconds
 
 
-def our_row(generator: Generator, workload: Workload, bench: Bench, quick: bool, steps: int | None = None) -> Row:
+def our_row(
+    generator: Generator, workload: Workload, bench: Bench, options: argparse.Namespace, steps: int | None = None
+) -> Row:
     """One of ours: the network timed like the others, the whole end to end; `steps` as in `ours.end_to_end`."""
+    quick = options.quick
     entry = ours.entry(generator, workload.system)
     timer = Timer(replace(bench, search=False), entry, build(entry, bench))
     row = rows_of(timer, workload, as_published(timer, workload))[0]
-    limit = 0.0 if quick else OURS
+    limit = 0.0 if quick else min(OURS[0] * options.minutes, OURS[1])
     each, measured = ours.end_to_end(generator, workload, bench.repeats, limit, 4 if quick else None, steps)
     total = SAMPLES * each
     say(f"  {entry.name}, {workload.name}: {total:,.0f} s end to end, from {measured}")
@@ -126,8 +132,7 @@ def compare(
     """
     large = ours.published_size(generator)
     tables = {
-        load.name: [our_row(generator, load, bench, options.quick), our_row(large, load, bench, options.quick, 3)]
-        for load in loads
+        load.name: [our_row(generator, load, bench, options), our_row(large, load, bench, options, 3)] for load in loads
     }
     work = []
     for entry in select(options.baselines):
@@ -188,9 +193,11 @@ def main(words: list[str] | None = None) -> None:
     usual = 16 if generator.device.type == "cpu" else 256
     batch = 2 if options.quick else options.batch or usual
     full = not options.quick
+    least = LEAST[generator.device.type] * full
     bench = Bench(
-        device=generator.device, bf16=bf16, batch=batch, repeats=options.repeats, least=2.0 * full, search=full
-    )
+        device=generator.device, bf16=bf16, batch=batch, repeats=options.repeats, least=least, search=full,
+        compiles=not options.no_compile,
+    )  # fmt: skip
     known = {workload.name: workload for workload in workloads(generator.weights)}
     if unknown := set(options.workloads or ()) - set(known):
         raise SystemExit(f"unknown workloads {sorted(unknown)}; known: {', '.join(known)}")

@@ -77,6 +77,7 @@ def machine(bench: Bench) -> dict[str, str]:
         "device": bench.device.type,
         "threads": str(torch.get_num_threads()),
         "products": "bfloat16" if bench.bf16 else "float32",
+        "compile": "tried" if bench.compiles else "not tried",
         "torch": str(torch.__version__),
         "python": platform.python_version(),
         "commit": commit or "unknown",
@@ -149,6 +150,8 @@ def markdown(rows: Sequence[Row], about: dict[str, str]) -> str:
         f"Measured {about['date']} on {about['machine']}, {about['device']}, {about['threads']} threads, matrix "
         f"products in {about['products']}, torch {about['torch']}, Python {about['python']}, commit {about['commit']}."
     ]
+    if about["compile"] != "tried":
+        parts[0] += " torch.compile was not tried."
     for title, some in by_workload(rows).items():
         lines = [f"**{title}**, evaluations of {some[0].batch} systems", ""]
         lines += [f"| {' | '.join(HEADINGS)} |", "|" + "---|" * len(HEADINGS)]

@@ -35,7 +35,8 @@ class Bench:
         repeats: of which the median is taken, after one warm-up.
         least: seconds over which quick networks are timed, since a shared machine's pace changes within one.
         patience: seconds that a run may take for its batch size to be tried.
-        search: whether other batch sizes, arrangements and torch.compile are tried.
+        search: whether other batch sizes and arrangements are tried.
+        compiles: and torch.compile, which can take a minute for a network.
     """
 
     device: torch.device
@@ -45,6 +46,7 @@ class Bench:
     least: float = 0.0
     patience: float = 3.0
     search: bool = True
+    compiles: bool = True
 
     def precision(self) -> AbstractContextManager[object]:
         return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext()
@@ -135,7 +137,8 @@ class Timer:
                 if way == replace(published, seconds=way.seconds) or published.seconds * size > self.bench.patience:
                     continue
                 found = min(found, self.in_time(until, self.attempt, way, sizes), key=lambda tried: tried.seconds)
-        found = min(found, self.in_time(until, self.compiled, found, sizes), key=lambda tried: tried.seconds)
+        if self.bench.compiles:
+            found = min(found, self.in_time(until, self.compiled, found, sizes), key=lambda tried: tried.seconds)
         if found == published:
             return published
         return min(published, self.time(found, sizes), key=lambda tried: tried.seconds)

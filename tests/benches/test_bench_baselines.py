@@ -29,8 +29,8 @@ ROW = Row(
     milliseconds=12.5, decoding=0.0, seconds=31_250.0, best="16, padded", best_seconds=30_000.0, ratio=104.2,
     best_ratio=9.876,
 )  # fmt: skip
-ABOUT = {"date": "2026-01-01", "machine": "M", "device": "cpu", "threads": "1", "products": "float32", "torch": "2",
-         "python": "3", "commit": "c"}  # fmt: skip
+ABOUT = {"date": "2026-01-01", "machine": "M", "device": "cpu", "threads": "1", "products": "float32",
+         "compile": "tried", "torch": "2", "python": "3", "commit": "c"}  # fmt: skip
 
 
 class Stubborn(nn.Linear):
@@ -122,6 +122,12 @@ def test_search_survives_what_compiling_breaks(error: Exception) -> None:
     assert timer.note == ("torch.compile fails (RuntimeError)" if type(error) is RuntimeError else "")
 
 
+def test_nothing_is_compiled_that_is_not_to_be() -> None:
+    timer = Timer(replace(BENCH, compiles=False), select(["EDM"])[0], Recorder(Stubborn(RuntimeError("no compiler"))))
+    timer.best(timer.published(growing), growing)
+    assert not timer.has_compiled and timer.note == "" and not timer.late
+
+
 def test_search_falls_back_to_static_shapes() -> None:
     timer = Timer(BENCH, select(["EDM"])[0], Recorder(Stubborn(RuntimeError("no C++"), only_dynamic=True)))
     way = timer.compiled(Way(batch=4, arrangement=GROUPED), growing)
@@ -202,6 +208,8 @@ def test_report_fills_the_document(tmp_path: Path) -> None:
     line = "| EDM | 5.34 M | 151 | 1,000 | 12.5 | 31,250 | 30,000 | 16, padded | 104 | 9.88 |"
     assert text.count(line) == 1 and text.count("Measured 2026-01-01 on M, cpu, 1 threads") == 1
     assert "bench-baselines cuda: begin" in text
+    assert "torch.compile was not tried" not in text
+    assert "torch.compile was not tried" in report.markdown([ROW], {**ABOUT, "compile": "not tried"})
     with pytest.raises(SystemExit, match="bench-baselines tpu: begin"):
         report.fill(document, "bench-baselines tpu", "")
 
