@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
@@ -167,15 +167,12 @@ class Outputs:
         run.opened = True
         run.save()
 
-    def add(self, systems: Iterable[AtomicSystem]) -> None:
+    def add(self, systems: Sequence[AtomicSystem]) -> None:
         """Writes a whole block, then the record. Entries that an interrupted run left there are kept."""
         count = self.run.count
-        for system in systems:
-            for writer in self._writers:
-                if writer.count <= count:
-                    writer.write(system)
-            count += 1
-        self.run.written.append(count)
+        for writer in self._writers:
+            writer.write_all(systems[writer.count - count :])
+        self.run.written.append(count + len(systems))
         self._clock()
         self.run.save()
 

@@ -114,7 +114,10 @@ def dit(
     out: OutOption = None,
     vae: VAEOption = None,
     start: Annotated[
-        str | None, typer.Option(metavar="NAME or FOLDER", help="weights of this latent space, to be trained on")
+        str | None,
+        typer.Option(
+            metavar="NAME or FOLDER", help="weights of this latent space, to be trained on; may have fewer layers"
+        ),
     ] = None,
     resume: ResumeOption = False,
     device: DeviceOption = "auto",
@@ -189,7 +192,10 @@ def export(
         ),
     ] = None,
     guide: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="folder of a run whose smaller dit/ is to guide this one")
+        str | None,
+        typer.Option(
+            metavar="RUN or NAME", help="run whose smaller dit/ is to guide this one, or weights whose guide is"
+        ),
     ] = None,
     average_with: Annotated[
         str | None, typer.Option(metavar="NAME or FOLDER", help="weights that --start named: the mean of both")
@@ -200,7 +206,7 @@ def export(
 
     defaults = dict(map(_sampling, sampling or []))
     if guide is None and (told := [kind for kind, settings in defaults.items() if settings.guide != 1]):
-        raise InvalidInputError(f"--sampling {told[0]}=... names a scale of guidance; it needs --guide RUN")
+        raise InvalidInputError(f"--sampling {told[0]}=... names a scale of guidance; it needs --guide RUN or NAME")
     target = out or run_folder / "weights"
     check_writable("--out", target / "config.json")
     export_weights(

@@ -6,6 +6,7 @@ L latent dimensions, E elements.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -13,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adit.config import DiTConfig
-from adit.models.layers import DiTBlock, FinalLayer, sinusoidal_embedding
+from adit.errors import InvalidInputError
+from adit.models.layers import GATES, DiTBlock, FinalLayer, sinusoidal_embedding
 from adit.ops.adaln import adaln
 from adit.ops.block import dit_stack
 from adit.ops.dispatch import Impl, kernels
@@ -170,3 +172,25 @@ class DiT(nn.Module):
     def head_size(self) -> int:
         """Which kernels can run depends on it."""
         return self.config.width // self.config.heads
+
+
+def deepened(dit: DiT, layers: int) -> DiT:
+    """The same function in more layers: some blocks are followed by their like with gates that are shut, to be trained.
+
+    Raises:
+        InvalidInputError: `layers` is less than it has.
+    """
+    if layers < dit.config.layers:
+        raise InvalidInputError(f"a network of {dit.config.layers} layers cannot go on with {layers}")
+    out = DiT(replace(dit.config, layers=layers))
+    origins = [k * dit.config.layers // layers for k in range(layers)]
+    state = {name: value for name, value in dit.state_dict().items() if not name.startswith("blocks.")}
+    for k, origin in enumerate(origins):
+        own = {f"blocks.{k}.{name}": value.clone() for name, value in dit.blocks[origin].state_dict().items()}
+        if k and origins[k - 1] == origin:
+            for name in ("weight", "bias"):
+                modulation = own[f"blocks.{k}.modulation.{name}"].unflatten(0, (6, -1))
+                modulation[list(GATES)] = 0.0
+        state |= own
+    out.load_state_dict(state)
+    return out.to(dit.label.weight.device)

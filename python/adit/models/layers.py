@@ -133,6 +133,10 @@ def modulate(x_BND: Tensor, shift_B1D: Tensor, scale_B1D: Tensor) -> Tensor:
     return F.layer_norm(x_BND, x_BND.shape[-1:]) * (1 + scale_B1D) + shift_B1D
 
 
+GATES = (2, 5)
+"""Which of a block's six modulations are its gates, of attention and feed-forward; shut, it does nothing."""
+
+
 class DiTBlock(nn.Module):
     """A Transformer layer whose norms and residual gates follow the condition (AdaLN-zero, arXiv 2212.09748).
 

@@ -30,7 +30,7 @@ def joint_tiny() -> Recipe:
             optim=OptimConfig(optimizer="muon", learning_rate=1e-3, muon_learning_rate=0.01, gradient_clip=1.0,
                               warmup_steps=50, decay_fraction=0.6, ema_decay=0.995),
         ),
-        dit=DiTConfig(width=256, heads=8, layers=8, latent_dim=8, qk_norm=True, composition=16),
+        dit=DiTConfig(width=256, heads=8, layers=12, latent_dim=8, qk_norm=True, composition=16),
         flow=FlowConfig(time_sampling="logit-normal", time_mean=0.2, time_std=0.9, weight_cap=0.95),
         dit_train=TrainConfig(
             steps=15_000,
@@ -106,7 +106,7 @@ def joint_tiny_gpu() -> Recipe:
         decoder_train=large(tiny.decoder_train, 24_576, 2, replace(tiny.decoder_train.optim, ema_decay=0.999)),
         flow=replace(tiny.flow, latent_copies=32, crystal_composition=0.7),
         dit_train=large(
-            replace(tiny.dit_train, crystal_fraction=0.5), 49_152, 1,
+            replace(tiny.dit_train, crystal_fraction=0.3, seed=1), 49_152, 1,
             replace(tiny.dit_train.optim, ema_decay=0.9995, decay_fraction=0.5),
         ),
     )  # fmt: skip

@@ -17,7 +17,7 @@ from adit.config import Recipe, TrainConfig, to_dict
 from adit.data.packed import PackedDataset
 from adit.data.prepare import load
 from adit.errors import CheckpointError, InvalidInputError
-from adit.models.dit import DiT
+from adit.models.dit import DiT, deepened
 from adit.models.vae import VAE
 from adit.train.checkpoint import list_checkpoints, load_tensors, read_state
 from adit.train.dit import DiTLoss
@@ -99,7 +99,8 @@ def train_dit(
 ) -> Path:  # fmt: skip
     """Stage 2, on the averaged autoencoder that `load_vae` finds in `vae_folder`. Returns `folder/dit`.
 
-    `start` names weights for generation, of the same latent space, whose network is trained on.
+    `start` names weights for generation, of the same latent space, whose network is trained on; it may have fewer
+    layers (`adit.models.dit.deepened`).
     """
     data = load_all(recipe.data)
     train, held_out = data.split("train"), data.split("val")
@@ -118,8 +119,10 @@ def train_dit(
         _normalise(vae, train)
     else:
         known = load_pretrained(start).model
-        _check_same(known.dit, recipe, start)
-        dit.load_state_dict(known.dit.state_dict())
+        layers = recipe.dit.layers
+        known_dit = deepened(known.dit, layers) if known.dit.config.layers < layers else known.dit
+        _check_same(known_dit, recipe, start)
+        dit.load_state_dict(known_dit.state_dict())
         vae.latent_mean[:], vae.latent_std[:] = known.latent_mean, known.latent_std  # as the network knows them
     out = run_folder(folder / "dit", resume)
 
@@ -202,7 +205,7 @@ def can_validate() -> bool:
 
 def export(
     run: Path, out: Path, name: str, defaults: Mapping[str, SamplingDefaults], vae_folder: Path | None = None,
-    guide: Path | None = None, average_with: str | Path | None = None,
+    guide: str | Path | None = None, average_with: str | Path | None = None,
 ) -> Pretrained:  # fmt: skip
     """Averaged weights of the last checkpoints under `run` to a weights folder `out`.
 
@@ -212,7 +215,7 @@ def export(
         name: of the weights.
         defaults: sampling settings to ship, for each kind of system; a kind left out gets those of `SamplingDefaults`.
         vae_folder: where else the autoencoder is, as for `train_dit`.
-        guide: another run in the same latent space, whose `dit/` is to guide this one.
+        guide: another run in the same latent space, whose `dit/` is to guide this one; or weights whose guide is.
         average_with: weights that the run's network began as (`train_dit`, `start`), and is averaged with: what it has
             learnt without what it has lost (Wortsman 2021, arXiv 2109.01903).
     """
@@ -232,12 +235,23 @@ def export(
         about |= {"averaged_with": {"name": known.name, "steps": known.about.get("steps")}}
     weights = replace(bundle(recipe, vae, dit, train, defaults), name=name, about=about)
     if guide is not None:
-        other, weights.model.guide, state = _trained_dit(guide)
-        if (other.dit.latent_dim, other.dit.composition) != (recipe.dit.latent_dim, recipe.dit.composition):
-            raise InvalidInputError(f"the network in {guide} cannot guide that in {run}: {other.dit}, {recipe.dit}")
-        about |= {"guide": {"recipe": state["recipe"], "steps": state["step"]}}
+        weights.model.guide, about["guide"] = _guide(guide)
+        config = weights.model.guide.config
+        if (config.latent_dim, config.composition) != (recipe.dit.latent_dim, recipe.dit.composition):
+            raise InvalidInputError(f"the network in {guide} cannot guide that in {run}: {config}, {recipe.dit}")
     save_pretrained(out, weights)
     return weights
+
+
+def _guide(place: str | Path) -> tuple[DiT, Any]:
+    """The network of a run, or the guide of weights, and where it comes from."""
+    if list_checkpoints(Path(place) / "dit"):
+        _, network, state = _trained_dit(Path(place))
+        return network, {"recipe": state["recipe"], "steps": state["step"]}
+    known = load_pretrained(place)
+    if known.model.guide is None:
+        raise CheckpointError(f"the weights {known.name!r} have no guide; name a run whose dit/ is to guide")
+    return known.model.guide, known.about.get("guide")
 
 
 def _check_same(known: DiT, recipe: Recipe, name: str | Path) -> None:

@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
+from torch.overrides import TorchFunctionMode
 
 from adit.errors import CheckpointError
-from adit.train.checkpoint import read_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_DRAWING = {"kaiming_uniform_", "normal_", "uniform_"}
+"""What the layers of networks draw their first weights with."""
+
+
+class Undrawn(TorchFunctionMode):
+    """Networks made in this context keep whatever is in memory as weights, to be loaded: drawing takes longer."""
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(function, "__name__", "") in _DRAWING:
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **kwargs)
 
 
 def save_half(path: Path, tensors: Mapping[str, Tensor], what: str, exact: Collection[str] = ()) -> str:
@@ -40,7 +60,13 @@ def read_checked(path: Path, sha256: str, where: str) -> dict[str, Tensor]:
     Raises:
         CheckpointError: it is missing, damaged, or has not the sum that `where` says.
     """
-    tensors = {name: tensor.float() for name, tensor in read_tensors(path).items()}
-    if (digest := hashlib.sha256(path.read_bytes()).hexdigest()) != sha256:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error})") from error
+    if (digest := hashlib.sha256(content).hexdigest()) != sha256:
         raise CheckpointError(f"{path} is damaged: its sha256 is {digest}, {where} says {sha256}")
-    return tensors
+    try:
+        return {name: tensor.float() for name, tensor in load(content).items()}
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged ({error})") from error

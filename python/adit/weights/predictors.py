@@ -15,7 +15,7 @@ from adit.errors import CheckpointError
 from adit.models.predictor import PropertyPredictor
 from adit.models.vae import VAE
 from adit.output import write_whole
-from adit.weights.files import read_checked, save_half
+from adit.weights.files import Undrawn, read_checked, save_half
 
 FORMAT_VERSION = 1
 
@@ -98,8 +98,9 @@ def load_predictor(folder: str | os.PathLike[str]) -> Predictor:
     config = read_config(folder)
     tensors = read_checked(folder / "predictor.safetensors", config["sha256"], "predictor.json")
     try:
-        network = PropertyPredictor(from_dict(DiTConfig, config["network"]), config["properties"])
-        network.load_state_dict(tensors)
+        with Undrawn():
+            network = PropertyPredictor(from_dict(DiTConfig, config["network"]), config["properties"])
+        network.load_state_dict(tensors, assign=True)
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{folder}: predictor.safetensors and predictor.json do not fit together ({error})"

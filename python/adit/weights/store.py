@@ -13,7 +13,7 @@ from adit.config import DiTConfig, VAEConfig, from_dict, to_dict
 from adit.errors import CheckpointError
 from adit.models.dit import DiT
 from adit.models.vae import VAE
-from adit.weights.files import read_checked, save_half
+from adit.weights.files import Undrawn, read_checked, save_half
 from adit.weights.predictors import Predictor, load_predictor
 
 FORMAT_VERSION = 5
@@ -98,8 +98,9 @@ def load_pretrained(weights: str | os.PathLike[str]) -> Pretrained:
     tensors = read_checked(folder / "model.safetensors", config["sha256"], "config.json")
     try:
         guide = from_dict(DiTConfig, config["guide"]) if config["guide"] else None
-        model = GenerationModel(from_dict(VAEConfig, config["vae"]), from_dict(DiTConfig, config["dit"]), guide)
-        model.load_state_dict(tensors)
+        with Undrawn():
+            model = GenerationModel(from_dict(VAEConfig, config["vae"]), from_dict(DiTConfig, config["dit"]), guide)
+        model.load_state_dict(tensors, assign=True)
         counts = {kind: {int(n): int(c) for n, c in table.items()} for kind, table in config["atom_counts"].items()}
         formulas = {kind: dict(table) for kind, table in config["formulas"].items()}
         defaults = {kind: from_dict(SamplingDefaults, config["sampling"][kind]) for kind in counts}
