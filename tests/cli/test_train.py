@@ -112,6 +112,13 @@ def test_export_with_a_guide(finished: Path, tmp_path: Path) -> None:
     made, plain = generator.sample(4), generator.sample(4, guide=1.0)
     for a, b in zip(made, plain, strict=True):  # away from itself leads nowhere
         assert abs(a.positions - b.positions).max() < 1e-3
+    code, _, err = train("export", finished, "--out", tmp_path / "again", "--guide", tmp_path / "yes")
+    assert code == 0, err
+    again = Generator.from_pretrained(tmp_path / "again", device="cpu").weights
+    assert again.model.guide.config == weights.model.guide.config and again.about["guide"] == weights.about["guide"]
+    assert train("export", finished, "--out", tmp_path / "plain")[0] == 0
+    code, _, err = train("export", finished, "--out", tmp_path / "none", "--guide", tmp_path / "plain")
+    assert code == 2 and "have no guide" in err and "Traceback" not in err
 
 
 def test_a_decoder_trained_on_fits_the_finished_model(finished: Path, tmp_path: Path) -> None:
@@ -142,6 +149,8 @@ def test_a_decoder_trained_on_fits_the_finished_model(finished: Path, tmp_path: 
 
 def test_a_finished_network_is_trained_on_by_the_clock(finished: Path, tmp_path: Path) -> None:
     from adit.data.prepare import load
+    from adit.recipes import get_recipe
+    from adit.train.stages import _trained_dit, train_dit
     from adit.weights import load_pretrained
 
     code, _, err = train("export", finished, "--out", tmp_path / "weights")
@@ -170,6 +179,11 @@ def test_a_finished_network_is_trained_on_by_the_clock(finished: Path, tmp_path:
         both = (begin.model.dit.state_dict()[name] + end.model.dit.state_dict()[name]) / 2
         torch.testing.assert_close(tensor, both, rtol=2e-3, atol=1e-5)
     assert mean.about["averaged_with"] == {"name": begin.name, "steps": begin.about["steps"]}
+    recipe = get_recipe("joint-test")
+    recipe = replace(recipe, data=(str(tmp_path / "other data"),), dit=replace(recipe.dit, layers=3))
+    deep = train_dit(recipe, tmp_path / "deep", finished, torch.device("cpu"), stop_at=20, start=tmp_path / "weights")
+    assert losses(deep)[0][1] == pytest.approx(losses(run / "dit")[0][1], rel=0.3), "it knew as much"
+    assert _trained_dit(tmp_path / "deep")[1].config.layers == 3
     code, _, err = train("dit", "--recipe", "joint-gpu", *common, "--out", tmp_path / "other", "--steps", "1")
     assert code == 2 and "does not fit recipe joint-gpu" in err and "Traceback" not in err
 

@@ -129,6 +129,22 @@ def test_second_run_replaces_its_own_files_only(tmp_path: Path, tiny: PackedData
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["mine.cif", "out_00001.cif", "out_00002.cif"]
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_all_at_once_is_one_by_one(tmp_path: Path, tiny: PackedDataset, name: str) -> None:
+    systems = systems_for(name, tiny, 7)
+    write(f"{tmp_path}/a/{name}", systems)
+    write(f"{tmp_path}/b/{name}", iter(systems))
+    places = [written(tmp_path / folder, name) for folder in "ab"]
+    files = [sorted(place.rglob("*")) if place.is_dir() else [place] for place in places]
+    assert [file.read_bytes() for file in files[0]] == [file.read_bytes() for file in files[1]]
+
+
+def test_those_before_one_that_cannot_be_written_are_kept(tmp_path: Path, tiny: PackedDataset) -> None:
+    with pytest.raises(InvalidInputError, match="SDF holds molecules"):
+        write(tmp_path / "x.sdf", [tiny[0], tiny[1], tiny[200], tiny[2]])
+    assert [len(system) for system in read(tmp_path / "x.sdf")] == [len(tiny[0]), len(tiny[1])]
+
+
 @pytest.mark.parametrize("name", ["x.sdf", "x.extxyz"])
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
 @given(cut=st.integers(0, 4000))

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from adit.config import DiTConfig
-from adit.errors import BackendUnavailableError
+from adit.errors import BackendUnavailableError, InvalidInputError
 from adit.flow.guidance import guidance_labels, guided
 from adit.flow.solver import integrate, time_grid
 from adit.models.denoiser import Denoiser
-from adit.models.dit import CRYSTAL, NULL, DiT, composition
+from adit.models.dit import CRYSTAL, NULL, DiT, composition, deepened
 from adit.ops.packing import Packing
 
 TIMES = (0.0, 0.25, 0.5)
@@ -40,6 +40,27 @@ def test_one_table_of_modulations_serves_all_times_and_labels() -> None:
         for label, raw in zip(LABELS, schedule.of_one_size()(x, time, guess), strict=True):
             each = dit(x, torch.full((3,), time), torch.full((3,), label), guess)
             torch.testing.assert_close(raw, each, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("layers", [2, 3, 4, 7])
+def test_a_deeper_network_begins_as_the_same_function(layers: int) -> None:
+    dit = network()
+    deep = deepened(dit, layers)
+    assert len(deep.blocks) == deep.config.layers == layers
+    x, guess = torch.randn(2, 3, 5, 4)
+    t, label = torch.tensor([0.0, 0.4, 0.9]), torch.tensor([CRYSTAL, NULL, CRYSTAL])
+    counts = composition(torch.randint(1, 20, (3, 5)))
+    before, after = dit(x, t, label, guess, counts), deep(x, t, label, guess, counts)
+    assert torch.equal(before, after)
+    after.square().sum().backward()
+    for block in deep.blocks:
+        assert block.modulation.weight.grad.abs().max() > 0, "all of them can learn"
+    with torch.no_grad():
+        for parameter in deep.parameters():
+            parameter.zero_()
+    assert torch.equal(dit(x, t, label, guess, counts), before), "its weights are its own"
+    with pytest.raises(InvalidInputError, match="2 layers cannot go on with 1"):
+        deepened(dit, 1)
 
 
 def test_packed_systems_of_any_size_are_as_alone() -> None:

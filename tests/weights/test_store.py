@@ -13,6 +13,7 @@ from adit.config import DiTConfig, VAEConfig
 from adit.errors import CheckpointError
 from adit.models.dit import DiT
 from adit.weights import Pretrained, SamplingDefaults, load_pretrained, save_pretrained
+from adit.weights.files import Undrawn
 from adit.weights.store import BUILT_IN, GenerationModel, built_in_names
 
 VAE = VAEConfig(width=16, heads=2, encoder_layers=1, decoder_layers=1, latent_dim=3)
@@ -48,6 +49,18 @@ def test_round_trip(folder: Path) -> None:
         assert b.dtype == torch.float32
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-3, msg=name)  # half precision on disk
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_loading_draws_no_weights(folder: Path) -> None:
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    load_pretrained(folder)
+    assert torch.equal(torch.get_rng_state(), before)
+    with Undrawn():
+        embedding, linear = torch.nn.Embedding(3, 4), torch.nn.Linear(3, 4)
+    assert torch.equal(torch.get_rng_state(), before) and embedding.weight.shape == linear.weight.T.shape
+    assert torch.nn.Linear(3, 4).weight.abs().max() <= 3**-0.5
+    assert not torch.equal(torch.get_rng_state(), before), "and beyond the context they are drawn"
 
 
 def test_a_guide_comes_along(tmp_path: Path) -> None:
