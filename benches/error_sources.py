@@ -52,7 +52,7 @@ def main() -> None:
         x = interpolate(torch.randn_like(latents), latents, torch.tensor([begin]))
         times = [begin, *(t for t in time_grid(options.steps) if t > begin)]
         network = denoiser.schedule(times[:-1], (MOLECULE,)).of_one_size()
-        return integrate(guided(network, 1.0), x, times, "ancestral")
+        return integrate(guided(network, 1.0), x, times, "ancestral", fresh=generator.defaults["molecule"].noise)
 
     rows = []
     with torch.inference_mode():

@@ -226,6 +226,15 @@ def test_every_option_has_an_effect(generator: Generator, options) -> None:  # t
     assert not close(generator.sample(3), generator.sample(3, **options), tolerance=1e-4)
 
 
+def test_less_noise_stays_nearer_to_no_noise(generator: Generator) -> None:
+    none, little, much = (generator.sample(6, solver="ancestral", noise=noise) for noise in (0.0, 0.02, 20.0))
+    assert close(none, generator.sample(6, solver="euler"), tolerance=1e-3)
+    shifts = [
+        [np.abs(a.positions - b.positions).max() for a, b in zip(none, made, strict=True)] for made in (little, much)
+    ]
+    assert 0 < np.median(shifts[0]) < np.median(shifts[1])
+
+
 def test_a_guide_has_an_effect_that_grows_with_its_scale(generator: Generator) -> None:
     guided = Generator(pretrained(guide=DiTConfig(width=16, heads=1, layers=1, latent_dim=4)), device="cpu")
     plain = generator.sample(6)
@@ -278,6 +287,9 @@ BAD = [
     ({"cfg": "2"}, "`cfg`"),
     ({"guide": float("nan")}, "`guide`"),
     ({"guide": "2"}, "`guide`"),
+    ({"solver": "ancestral", "noise": -1.0}, "`noise` must be at least 0"),
+    ({"solver": "ancestral", "noise": float("inf")}, "`noise`"),
+    ({"solver": "dpm++", "noise": 2.0}, "`noise` is for the solver 'ancestral', not 'dpm"),
     ({"batch_size": 0}, "`batch_size`"),
     ({"batch_size": 1.5}, "`batch_size`"),
     ({"atoms": 0}, "`atoms`"),

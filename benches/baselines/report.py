@@ -106,12 +106,16 @@ def cells(row: Row) -> list[str]:
         f"{row.gflop:.0f}",
         f"{row.evaluations:,}",
         f"{row.milliseconds:,.1f}",
-        f"{row.seconds:,.0f}",
-        f"{row.best_seconds:,.0f}",
+        seconds(row.seconds),
+        seconds(row.best_seconds),
         row.best + (f"; {row.note}" if row.note else ""),
         f"{row.ratio:.2f}" if row.ratio < 10 else f"{row.ratio:,.0f}",
         f"{row.best_ratio:.2f}" if row.best_ratio < 10 else f"{row.best_ratio:,.0f}",
     ]
+
+
+def seconds(took: float) -> str:
+    return f"{took:,.0f}" if took >= 20 else f"{took:.1f}"
 
 
 def by_workload(rows: Iterable[Row]) -> dict[str, list[Row]]:

@@ -99,7 +99,11 @@ class Generator:
             CheckpointError: unknown, missing or damaged weights or predictors, or these are for other weights.
             BackendUnavailableError: the device is not there, or `impl` cannot run on it.
         """
-        return cls(load_pretrained(weights), device, threads, impl, [load_predictor(folder) for folder in predictors])
+        with ThreadPoolExecutor(1) as pool:
+            awake = pool.submit(_wake, choose_device(device))  # while the disk is read
+            loaded = load_pretrained(weights), [load_predictor(folder) for folder in predictors]
+            awake.result()
+        return cls(loaded[0], device, threads, impl, loaded[1])
 
     def _fitting(self, predictors: Sequence[Predictor]) -> list[Predictor]:
         """The predictors, on the device.
@@ -144,6 +148,7 @@ class Generator:
         solver: str | None = None,
         cfg: float | None = None,
         guide: float | None = None,
+        noise: float | None = None,
         atoms: int | tuple[int, int] | None = None,
         formula: str | None = None,
         like: SystemLike | Systems | Templates | None = None,
@@ -164,6 +169,8 @@ class Generator:
             solver: one of `adit.flow.solver.SOLVERS`.
             cfg: scale of classifier-free guidance; 1 is none.
             guide: scale of guidance by the smaller network that comes with some weights; 1 is none.
+            noise: fresh noise of the solver "ancestral", as a multiple of DDPM's: more makes sounder samples, less more
+                different ones. Default as the weights say.
             atoms: number of atoms, or a range (smallest, largest); default as in the training set.
             formula: of the whole molecule or cell, such as "C7H10O2" or "Ti4O8", which the network is told (and
                 nearly always keeps to, once trained); of crystals with `atoms`, its multiples within these, too;
@@ -197,6 +204,7 @@ class Generator:
             solver=defaults.solver if solver is None else solver,
             cfg=defaults.cfg if cfg is None else cfg,
             guide=defaults.guide if guide is None else guide,
+            noise=defaults.noise if noise is None else noise,
             formula=defaults.formula if formula is None else formula,
         )
         block = self.block_size(batch_size)
@@ -206,6 +214,8 @@ class Generator:
             raise InvalidInputError(
                 f"the weights {self.weights.name!r} were not trained for {system!r}; known: {known}"
             )
+        if noise is not None and settings.solver != "ancestral":
+            raise InvalidInputError(f"`noise` is for the solver 'ancestral', not {settings.solver!r}; leave it out")
         if settings.guide != 1 and self.guide is None:
             raise InvalidInputError(f"the weights {self.weights.name!r} have no guide; leave `guide` out, or at 1")
         grid, templates, steering = time_grid(settings.steps), None, None
@@ -350,7 +360,7 @@ class Generator:
         x = next(draws)
         if kept is not None:
             x = interpolate(x, kept, torch.full((1,), run.grid[0], device=self.device))
-        latents = integrate(predict, x, run.grid, settings.solver, lambda _: next(draws))
+        latents = integrate(predict, x, run.grid, settings.solver, lambda _: next(draws), settings.noise)
         if not (latents.abs() < _FAR).all():
             raise InvalidInputError(
                 f"the samples ran to infinity with steps={settings.steps}, solver={settings.solver!r}, "
@@ -391,6 +401,12 @@ class Generator:
 def _current(device: torch.device) -> AbstractContextManager[object]:
     """Makes a GPU the one that this thread's kernels and graphs go to."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def _wake(device: torch.device) -> None:
+    """Makes a GPU's context and imports its kernels, which takes a second the first time."""
+    if device.type == "cuda":
+        kernels("auto", torch.zeros(1, device=device))
 
 
 def half_precision(device: torch.device) -> torch.dtype:
@@ -442,7 +458,9 @@ def _check(n: int | None, system: str, start: int, seed: int, settings: Sampling
         raise InvalidInputError(f"`formula` must be a text such as 'C7H10O2'; got {settings.formula!r}")
     if settings.solver not in SOLVERS:
         raise InvalidInputError(f"unknown solver {settings.solver!r}; known: {', '.join(SOLVERS)}")
-    for name in ("cfg", "guide"):
+    for name in ("cfg", "guide", "noise"):
         scale = getattr(settings, name)
         if not isinstance(scale, int | float) or not np.isfinite(scale):
             raise InvalidInputError(f"`{name}` must be a finite number; got {scale!r}")
+    if settings.noise < 0:
+        raise InvalidInputError(f"`noise` must be at least 0; got {settings.noise!r}")

@@ -251,6 +251,8 @@ def test_progress_when_forced(gen: Call) -> None:
         (["--seed", str(2**63)], "--seed"),
         (["--cfg", "nan"], "--cfg must be a finite number"),
         (["--cfg", "inf"], "--cfg must be a finite number"),
+        (["--noise", "-1"], "--noise must be a finite number, at least 0; got -1"),
+        (["--noise", "2", "--solver", "heun"], "`noise` is for the solver 'ancestral'"),
         (["--guide", "nan"], "--guide must be a finite number"),
         (["--guide", "1.5"], "have no smaller network to guide them"),
         (["--device", "tpu"], "--device"),

@@ -99,14 +99,15 @@ def test_export_then_generate(finished: Path) -> None:
 def test_export_with_a_guide(finished: Path, tmp_path: Path) -> None:
     from adit.generate import Generator
 
-    settings = "molecule=euler:4:1:training:1.5"
+    settings = "molecule=ancestral:4:1:training:1.5:7"
     code, _, err = train("export", finished, "--out", tmp_path / "no", "--sampling", settings)
     assert code == 2 and "needs --guide RUN" in err and not (tmp_path / "no").exists()
     code, _, err = train("export", finished, "--out", tmp_path / "yes", "--sampling", settings, "--guide", finished)
     assert code == 0, err
     generator = Generator.from_pretrained(tmp_path / "yes", device="cpu")
     weights = generator.weights
-    assert weights.defaults["molecule"].guide == 1.5 and weights.about["guide"]["steps"] == 40
+    assert (weights.defaults["molecule"].guide, weights.defaults["molecule"].noise) == (1.5, 7.0)
+    assert weights.about["guide"]["steps"] == 40
     for name, tensor in weights.model.dit.state_dict().items():
         assert torch.equal(tensor, weights.model.guide.state_dict()[name]), name
     made, plain = generator.sample(4), generator.sample(4, guide=1.0)

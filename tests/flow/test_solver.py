@@ -101,20 +101,26 @@ def test_ancestral_sampling_has_the_right_distribution() -> None:
     assert spreads[1] == pytest.approx(S, rel=0.04)
 
 
-def test_ancestral_steps_keep_the_marginal() -> None:
+@pytest.mark.parametrize("fresh", [1.0, 7.5, 20.0])
+def test_ancestral_steps_keep_the_marginal(fresh: float) -> None:
     """One step from s to t with the true data in hand gives x_t of mean t x_1 and spread 1 - t."""
     generator = torch.Generator().manual_seed(0)
     data = torch.full((50_000, 1, 1), 0.7, dtype=torch.float64)
     s, t = 0.48, 0.5
     x_s = s * data + (1 - s) * torch.randn(data.shape, generator=generator, dtype=torch.float64)
     made = integrate(
-        lambda x, time: data, x_s, [s, t], "ancestral", lambda x: torch.randn(x.shape, generator=generator)
+        lambda x, time: data, x_s, [s, t], "ancestral", lambda x: torch.randn(x.shape, generator=generator), fresh
     )
     assert made.mean().item() == pytest.approx(t * 0.7, abs=0.01)
     assert made.std().item() == pytest.approx(1 - t, rel=0.02)
     # DDPM's step would keep s (1 - t) / (t (1 - s)) of the noise in x_s; n times its noise power the n-th power
     link = torch.corrcoef(torch.stack([x_s.flatten(), made.flatten()]))[0, 1].item()
-    assert link == pytest.approx((s * (1 - t) / (t * (1 - s))) ** 20, abs=0.015)
+    assert link == pytest.approx((s * (1 - t) / (t * (1 - s))) ** fresh, abs=0.015)
+
+
+def test_without_fresh_noise_ancestral_is_euler() -> None:
+    made = [integrate(best, NOISE, time_grid(9), solver, fresh=0.0) for solver in ("euler", "ancestral")]
+    torch.testing.assert_close(made[0], made[1])
 
 
 def test_fresh_noise_comes_from_the_given_source() -> None:

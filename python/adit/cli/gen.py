@@ -87,6 +87,10 @@ def generate(
     guide: Annotated[
         float | None, typer.Option(help="Scale of guidance by the weights' smaller network, 1 is none; default: same.")
     ] = None,
+    noise: Annotated[
+        float | None,
+        typer.Option(help="Fresh noise of the solver ancestral; more is sounder, less more diverse; default: same."),
+    ] = None,
     atoms: Annotated[
         str | None, typer.Option(metavar="N or MIN-MAX", help="Atoms in each; default: as in the training set.")
     ] = None,
@@ -185,6 +189,7 @@ def generate(
         solver=solver,
         cfg=cfg,
         guide=guide,
+        noise=noise,
         atoms=parse_atoms(atoms),
         formula=formula,
         like=tuple(like or ()),
@@ -275,6 +280,7 @@ def _generate(
         solver=options.solver,
         cfg=options.cfg,
         guide=options.guide,
+        noise=options.noise,
         atoms=options.atoms,
         formula=options.formula,
         like=templates,

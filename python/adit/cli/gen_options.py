@@ -85,6 +85,7 @@ class Options:
     solver: str | None
     cfg: float | None
     guide: float | None
+    noise: float | None
     atoms: int | tuple[int, int] | None
     formula: str | None
     like: tuple[str, ...]
@@ -117,6 +118,8 @@ class Options:
         for name, scale in (("--cfg", self.cfg), ("--guide", self.guide)):
             if scale is not None and not math.isfinite(scale):
                 raise InvalidInputError(f"{name} must be a finite number (1 is no guidance); got {scale}")
+        if self.noise is not None and not 0 <= self.noise < math.inf:
+            raise InvalidInputError(f"--noise must be a finite number, at least 0; got {self.noise}")
         self._check_formula()
         if self.strength is not None and not self.like:
             raise InvalidInputError("--strength says how far from the structures of --like; give it, too")
@@ -248,10 +251,11 @@ def read_templates(options: Options) -> tuple[Templates | None, str | None]:
 def settings(options: Options, folder: Path) -> dict[str, Any]:
     """What the sampler works with: the options, and the defaults of the weights for those not given."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    given = {name: getattr(options, name) for name in ("steps", "solver", "cfg", "guide", "formula")}
+    given = {name: getattr(options, name) for name in ("steps", "solver", "cfg", "guide", "noise", "formula")}
     if options.like and options.formula is None:
         given["formula"] = "that of the template"
-    return {name: config["sampling"][options.system][name] if value is None else value for name, value in given.items()}
+    own = config["sampling"][options.system]
+    return {name: own.get(name) if value is None else value for name, value in given.items()}
 
 
 def find_predictors(options: Options, folder: Path) -> list[str]:

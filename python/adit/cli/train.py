@@ -187,8 +187,8 @@ def export(
     sampling: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="KIND=SOLVER:STEPS:CFG:FORMULA:GUIDE",
-            help="settings to ship, e.g. molecule=ancestral:50:1:training:1.3",
+            metavar="KIND=SOLVER:STEPS:CFG:FORMULA:GUIDE:NOISE",
+            help="settings to ship, e.g. molecule=ancestral:50:1:training:1.3:10",
         ),
     ] = None,
     guide: Annotated[
@@ -302,19 +302,22 @@ def _stage(name: str, recipe: str, data: list[str] | None, out: Path | None) -> 
 
 
 def _sampling(text: str) -> tuple[str, SamplingDefaults]:
-    """`molecule=ancestral:50:1:training:1.3`; the last two may be left out."""
+    """`molecule=ancestral:50:1:training:1.3:10`; the last three may be left out, from the end."""
     from adit.flow.solver import SOLVERS
     from adit.weights.store import SamplingDefaults
 
     scale = r"(\d+(?:\.\d*)?)"
-    match = re.fullmatch(rf"(molecule|crystal)=([^:]+):(\d+):{scale}(?::(any|training|new)(?::{scale})?)?", text)
+    match = re.fullmatch(
+        rf"(molecule|crystal)=([^:]+):(\d+):{scale}(?::(any|training|new)(?::{scale}(?::{scale})?)?)?", text
+    )
     if match is None or match[2] not in SOLVERS or int(match[3]) < 1:
         raise InvalidInputError(
-            f"--sampling must be KIND=SOLVER:STEPS:CFG:FORMULA:GUIDE with molecule or crystal, {', '.join(SOLVERS)} "
-            f"and any, training or new, e.g. molecule=ancestral:50:1:training:1.3; got {text!r}"
+            "--sampling must be KIND=SOLVER:STEPS:CFG:FORMULA:GUIDE:NOISE with molecule or crystal, "
+            f"{', '.join(SOLVERS)} and any, training or new, e.g. molecule=ancestral:50:1:training:1.3:10; got {text!r}"
         )
     steps, cfg, formula, guide = int(match[3]), float(match[4]), match[5] or "any", float(match[6] or 1)
-    return match[1], SamplingDefaults(solver=match[2], steps=steps, cfg=cfg, formula=formula, guide=guide)
+    noise = {} if match[7] is None else {"noise": float(match[7])}
+    return match[1], SamplingDefaults(solver=match[2], steps=steps, cfg=cfg, formula=formula, guide=guide, **noise)
 
 
 def _budget(minutes: float | None, steps: int | None) -> Budget | None:

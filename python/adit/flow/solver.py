@@ -25,7 +25,8 @@ evaluation a step. ancestral: first order, with fresh noise at each step."""
 
 
 _GRID_MEAN, _GRID_STD = 0.2, 0.8
-_FRESH = 20.0
+FRESH = 20.0
+"""Noise power of "ancestral", as a multiple of DDPM's, where nothing else is said."""
 
 
 def time_grid(steps: int) -> list[float]:
@@ -41,7 +42,9 @@ def time_grid(steps: int) -> list[float]:
     return [0.0, *(1 / (1 + math.exp(-normal.inv_cdf(step / steps))) for step in range(1, steps)), 1.0]
 
 
-def integrate(predict: Predict, x: Tensor, times: list[float], solver: str, noise: Noise = torch.randn_like) -> Tensor:
+def integrate(
+    predict: Predict, x: Tensor, times: list[float], solver: str, noise: Noise = torch.randn_like, fresh: float = FRESH
+) -> Tensor:
     """Brings noise x at times[0] to times[-1].
 
     Args:
@@ -50,6 +53,7 @@ def integrate(predict: Predict, x: Tensor, times: list[float], solver: str, nois
         times: increasing, at most 1.
         solver: one of `SOLVERS`.
         noise: fresh Gaussian noise like a tensor, for "ancestral".
+        fresh: its power, as a multiple of what keeps to DDPM; 0 is Euler's step.
 
     Raises:
         InvalidInputError: unknown solver.
@@ -64,7 +68,7 @@ def integrate(predict: Predict, x: Tensor, times: list[float], solver: str, nois
         elif solver == "dpm++":
             x, previous = _affine(x, _extrapolate(data, previous, s, t), s, t), (data, s)
         elif solver == "ancestral" and t < 1:
-            x = _ancestral(x, data, s, t, noise)
+            x = _ancestral(x, data, s, t, noise, fresh)
         else:
             x = _affine(x, data, s, t)
     return x
@@ -98,16 +102,16 @@ def _log_snr(t: float) -> float:
     return math.log(t / (1 - t))
 
 
-def _ancestral(x: Tensor, data: Tensor, s: float, t: float, noise: Noise) -> Tensor:
-    """The exact step, for constant data, of the reverse stochastic equation with `_FRESH` times the noise power of
-    the usual one (Xue 2023, arXiv 2309.05019, eq. 5, tau^2 = `_FRESH`), for alpha = t, sigma = 1 - t.
+def _ancestral(x: Tensor, data: Tensor, s: float, t: float, noise: Noise, fresh: float) -> Tensor:
+    """The exact step, for constant data, of the reverse stochastic equation with `fresh` times the noise power of
+    the usual one (Xue 2023, arXiv 2309.05019, eq. 5, tau^2 = `fresh`), for alpha = t, sigma = 1 - t.
 
     0 times is Euler's step, once is DDPM's (DDIM with eta = 1: Song 2021, arXiv 2010.02502). More noise makes up for
     more of the network's errors; the spread of the samples is approached from below, at first order in the step.
     """
     if s <= 0:
         return _affine(x, data, s, t)
-    kept = ((1 - t) * s / ((1 - s) * t)) ** _FRESH
+    kept = ((1 - t) * s / ((1 - s) * t)) ** fresh
     left = (x - s * data) / (1 - s)
     out: Tensor = t * data + (1 - t) * (kept * left + math.sqrt(1 - kept * kept) * noise(x))
     return out

@@ -11,6 +11,7 @@ from typing import Any
 
 from adit.config import DiTConfig, VAEConfig, from_dict, to_dict
 from adit.errors import CheckpointError
+from adit.flow.solver import FRESH
 from adit.models.dit import DiT
 from adit.models.vae import VAE
 from adit.weights.files import Undrawn, read_checked, save_half
@@ -29,6 +30,7 @@ class SamplingDefaults:
     cfg: float = 1.0
     formula: str = "any"
     guide: float = 1.0
+    noise: float = FRESH
 
 
 class GenerationModel(VAE):
