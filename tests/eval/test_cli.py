@@ -56,6 +56,17 @@ def test_crystals_are_not_novel_against_themselves(tmp_path):
     assert found.metric("crystals", "novel").value == 0
 
 
+def test_what_is_in_any_of_several_references_is_known(tmp_path):
+    lines = (DATA / "mp20.extxyz").read_text().splitlines(keepends=True)
+    (tmp_path / "first.extxyz").write_text("".join(lines[: int(lines[0]) + 2]))
+    options = ["--reference", DATA / "qm9.extxyz", "--reference", tmp_path / "first.extxyz"]
+    result = call(DATA / "mp20.extxyz", "--json", tmp_path / "o.json", *options)
+    assert result.exit_code == 0, result.output
+    assert 0 < Evaluation.load(tmp_path / "o.json").metric("crystals", "novel").value < 1
+    result = call(DATA / "mp20.extxyz", "--json", tmp_path / "first.extxyz", *options)
+    assert "would replace what is the --reference" in str(result.exception)
+
+
 def test_a_reference_of_the_other_kind_is_refused(tmp_path):
     result = call(DATA / "qm9.extxyz", "--json", tmp_path / "o.json", "--reference", DATA / "mp20.extxyz")
     assert isinstance(result.exception, AditError)

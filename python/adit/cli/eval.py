@@ -64,11 +64,11 @@ def evaluate(
         ),
     ] = None,
     reference: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="NAME_OR_PATH",
             help="Measure novelty, distributions and coverage against this: a prepared data set, one split of it "
-            "(mp20:train), a file, or a list of SMILES (library.smi, .csv; novelty alone).",
+            "(mp20:train), a file, or a list of SMILES (library.smi, .csv; novelty alone). May be given several times.",
         ),
     ] = None,
     json_path: Annotated[
@@ -101,12 +101,13 @@ def evaluate(
         return
     if len(paths) > 1:
         raise InvalidInputError(f"expected one file or folder; got {len(paths)}. Or compare JSON files with --compare")
-    known_by = [("is the --reference", reference), ("is the --hull", hull), ("is to be passed through", reconstruct)]
+    known_by = [("is the --hull", hull), ("is to be passed through", reconstruct)]
+    known_by += [("is the --reference", name) for name in reference or ()]
     _check_outputs({**outputs, "--work": work}, [("is to be judged", paths[0]), *known_by])
     from adit.eval import evaluation
     from adit.eval.reference import Reference
 
-    known = None if reference is None else Reference.open(reference)
+    known = Reference.open_all(reference) if reference else None
     more = further_stages(
         known,
         energy_sample=energy_sample,
