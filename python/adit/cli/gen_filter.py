@@ -20,12 +20,8 @@ if TYPE_CHECKING:
 
 
 class Filter:
-    """Keeps what is valid, of the formula and predicted within the ranges of properties if these were given, and by
-    option new to the run or to a reference.
-
-    Molecules are the same if their SMILES (`adit.bonds`, without stereochemistry) are, crystals if pymatgen's
-    StructureMatcher says so: as `adit-eval` counts them.
-    """
+    """Keeps what is of the formula and predicted within the ranges of properties, if these were given, and then what
+    `adit.eval.sieve.Sieve` keeps."""
 
     def __init__(self, options: Options, templates: Templates | None = None) -> None:
         """Opens the references; `templates` are the structures of --like.
@@ -34,65 +30,25 @@ class Filter:
             UnreadableFileError: there is no such reference, or it holds nothing of the kind.
         """
         self.options, self.formulas = options, asked_formulas(options, templates)
-        self._reference = _reference(options.novel, options.system) if options.novel else None
-        self._smiles: set[str] = set()
-        self._crystals: dict[bytes, list[AtomicSystem]] = {}  # kept, by reduced formula
+        self._reference = _reference(options.novel, options.system) if options.novel else ()
 
     def begin(self, kept: Sequence[AtomicSystem]) -> None:
         """Learns what is known: the reference, and what the run has kept before."""
-        if self.options.unique and self.options.system == "crystal":
-            self._remember(kept)
-        elif self.options.system == "molecule":
-            from adit.eval.molecules import validity
-            from adit.eval.workers import Workers
+        from adit.eval.sieve import Sieve
 
-            if self._reference is not None:
-                with Workers(None) as workers:
-                    self._smiles |= set(self._reference.smiles("adit-rust", workers))
-            if self.options.unique:
-                self._smiles |= {entry for entry in validity(kept) if entry is not None}
+        options = self.options
+        self._sieve = Sieve(options.system, unique=options.unique, novel=self._reference, kept=kept)
 
     def __call__(self, systems: list[AtomicSystem]) -> list[AtomicSystem]:
         """Those to keep, in order."""
+        from adit.eval.sieve import where
+
         if self.formulas is not None:
-            systems = _where(of_formula(systems, self.formulas, self.options.multiples), systems)
+            systems = where(of_formula(systems, self.formulas, self.options.multiples), systems)
         for name, wanted in self.options.properties.items():
             if isinstance(wanted, tuple):
-                systems = _where(within(systems, name, wanted), systems)
-        return self._molecules(systems) if self.options.system == "molecule" else self._periodic(systems)
-
-    def _remember(self, crystals: Sequence[AtomicSystem]) -> None:
-        from adit.eval.crystals import reduced_formulas
-
-        for formula, crystal in zip(reduced_formulas(crystals), crystals, strict=True):
-            self._crystals.setdefault(formula, []).append(crystal)
-
-    def _molecules(self, systems: list[AtomicSystem]) -> list[AtomicSystem]:
-        """In one piece, with bonds that RDKit accepts."""
-        from adit.eval.molecules import connected, validity
-
-        kept = []
-        for system, smiles, whole in zip(systems, validity(systems), connected(systems).tolist(), strict=True):
-            if smiles is not None and whole and smiles not in self._smiles:
-                kept.append(system)
-                if self.options.unique:
-                    self._smiles.add(smiles)
-        return kept
-
-    def _periodic(self, systems: list[AtomicSystem]) -> list[AtomicSystem]:
-        """Valid in structure and composition."""
-        from adit.eval.crystals import novel, reduced_formulas, unique
-        from adit.validity import compositional, structural
-
-        systems = _where(structural(systems) & compositional(systems), systems)
-        if self._reference is not None:
-            systems = _where(novel(systems, self._reference.data), systems)
-        if self.options.unique:
-            formulas = set(reduced_formulas(systems))
-            before = [one for formula in sorted(formulas) for one in self._crystals.get(formula, ())]
-            systems = _where(unique([*before, *systems]).first[len(before) :], systems)
-            self._remember(systems)
-        return systems
+                systems = where(within(systems, name, wanted), systems)
+        return self._sieve(systems)
 
 
 def asked_formulas(options: Options, templates: Templates | None) -> NDArray[np.int64] | None:
@@ -118,10 +74,6 @@ def within(systems: list[AtomicSystem], name: str, ends: tuple[float, float]) ->
     """Of which systems the predictor puts a property between two ends."""
     predicted = np.array([float(system.info.get(f"predicted_{name}", np.nan)) for system in systems])
     return (predicted >= ends[0]) & (predicted <= ends[1])
-
-
-def _where(good: NDArray[np.bool_], systems: list[AtomicSystem]) -> list[AtomicSystem]:
-    return [entry for entry, keep in zip(systems, good.tolist(), strict=True) if keep]
 
 
 def _reference(names: Sequence[str], system: str) -> Reference:

@@ -180,16 +180,16 @@ class StreamWriter(Writer):
         except InvalidInputError:  # which one it is, and those before it, `write` finds
             super().write_all(systems)
             return
-        self._put(texts)
+        with writing(self.path):
+            self._put(texts)
         self.count += len(texts)
 
     def _write(self, system: AtomicSystem) -> None:
         self._put(self._texts([system]))
 
     def _put(self, texts: Sequence[str]) -> None:
-        with writing(self.path):
-            self._file.write("".join(texts).encode())
-            self._file.flush()
+        self._file.write("".join(texts).encode())
+        self._file.flush()
 
     def close(self) -> None:
         self._file.close()

@@ -5,6 +5,17 @@ from adit.eval.pictures import write_grid_png
 from adit.eval.protocols import PROTOCOLS
 from adit.eval.report import write_html
 from adit.eval.results import Evaluation, Metric
+from adit.eval.sieve import Sieve
 from adit.eval.summary import Summary, summarise
 
-__all__ = ["PROTOCOLS", "Evaluation", "Metric", "Summary", "evaluate", "summarise", "write_grid_png", "write_html"]
+__all__ = [
+    "PROTOCOLS",
+    "Evaluation",
+    "Metric",
+    "Sieve",
+    "Summary",
+    "evaluate",
+    "summarise",
+    "write_grid_png",
+    "write_html",
+]
