@@ -234,7 +234,7 @@ def test_kill_and_resume_is_the_same_run(finished: Path, tmp_path: Path) -> None
         (["speedrun", "--vae-share", "0.8", "--decoder-share", "0.3"], "leave no time for the Diffusion Transformer"),
         (
             ["export", "no-such-run", "--sampling", "molecule=rk4:100:1"],
-            ":50:1:training:1.3; got 'molecule=rk4",
+            ":50:1:training:1.3:10; got 'molecule=rk4",
         ),
     ],
 )
