@@ -1,10 +1,11 @@
-"""Packs what training and measuring on a lent GPU need into `gpu_carry/`, 52 MiB, and unpacks it there.
+"""Packs what training and measuring on a lent GPU need into `gpu_carry/`, 62 MiB, and unpacks it there.
 
 The lent machine has torch, numpy, safetensors, typer and rich, but no Rust, rdkit or pymatgen, and takes 64 MiB
-in all with the working tree; each call begins with a new copy of that tree.
+in all with the working tree; each call begins with a new copy of that tree, while /tmp stays. So the data goes there in
+a short call of its own, the rest in the next.
 
-    python benches/gpu/carry.py pack      # here; then move the built-in model.safetensors elsewhere
-    # there, first thing in every call, with gpu_carry carried: data into /tmp/data, weights and Rust into the tree
+    python benches/gpu/carry.py pack      # here; then move the weights' model.safetensors and predictors elsewhere
+    # there, first thing in every call, with gpu_carry/data.xz carried or the others: into /tmp/data, or into the tree
     export PYTHONPATH=python:kernels:benches ADIT_DATA_DIR=/tmp/data TRITON_CACHE_DIR=/tmp/triton
     python3 benches/gpu/carry.py unpack
     python3 -c 'from adit.cli.train import main; main()' dit --recipe joint-tiny-gpu --vae joint-tiny \
@@ -64,9 +65,12 @@ def pack() -> None:
 
 
 def unpack(place: Path = Path("/tmp")) -> None:
-    """Data sets, and in the working tree weights and Rust module."""
+    """Data sets, and in the working tree weights and Rust module: those that were carried."""
     for path in (WEIGHTS, RUST):
-        shutil.copy(HERE / path.name, path)
+        if (HERE / path.name).exists():
+            shutil.copy(HERE / path.name, path)
+    if not (HERE / "data.xz").exists():
+        return
     from adit.data.packed import PackedDataset
 
     stored = np.load(io.BytesIO(lzma.decompress((HERE / "data.xz").read_bytes())))
