@@ -100,10 +100,9 @@ class Generator:
             BackendUnavailableError: the device is not there, or `impl` cannot run on it.
         """
         with ThreadPoolExecutor(1) as pool:
-            awake = pool.submit(_wake, choose_device(device))  # while the disk is read
-            loaded = load_pretrained(weights), [load_predictor(folder) for folder in predictors]
-            awake.result()
-        return cls(loaded[0], device, threads, impl, loaded[1])
+            pool.submit(_wake, choose_device(device))  # while the disk is read; what fails there fails here again
+            loaded, own = load_pretrained(weights), [load_predictor(folder) for folder in predictors]
+        return cls(loaded, device, threads, impl, own)
 
     def _fitting(self, predictors: Sequence[Predictor]) -> list[Predictor]:
         """The predictors, on the device.

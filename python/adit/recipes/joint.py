@@ -105,7 +105,7 @@ def joint_tiny_gpu() -> Recipe:
         vae_train=large(tiny.vae_train, 24_576, 2, replace(tiny.vae_train.optim, ema_decay=0.999)),
         decoder_train=large(tiny.decoder_train, 24_576, 2, replace(tiny.decoder_train.optim, ema_decay=0.999)),
         flow=replace(tiny.flow, latent_copies=32, crystal_composition=0.7),
-        dit_train=large(
+        dit_train=large(  # of another seed: the wheel's weights know the orientations of 0
             replace(tiny.dit_train, crystal_fraction=0.3, seed=1), 49_152, 1,
             replace(tiny.dit_train.optim, ema_decay=0.9995, decay_fraction=0.5),
         ),

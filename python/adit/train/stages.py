@@ -119,10 +119,10 @@ def train_dit(
         _normalise(vae, train)
     else:
         known = load_pretrained(start).model
-        layers = recipe.dit.layers
-        known_dit = deepened(known.dit, layers) if known.dit.config.layers < layers else known.dit
-        _check_same(known_dit, recipe, start)
-        dit.load_state_dict(known_dit.state_dict())
+        if known.dit.config.layers < recipe.dit.layers:
+            known.dit = deepened(known.dit, recipe.dit.layers)
+        _check_same(known.dit, recipe, start)
+        dit.load_state_dict(known.dit.state_dict())
         vae.latent_mean[:], vae.latent_std[:] = known.latent_mean, known.latent_std  # as the network knows them
     out = run_folder(folder / "dit", resume)
 
