@@ -16,7 +16,7 @@ from adit.errors import CheckpointError, InvalidInputError
 from adit.models.dit import CRYSTAL, ELEMENTS, MOLECULE
 from adit.models.predictor import PropertyPredictor, log_likelihood
 from adit.ops.packing import Packing
-from adit.prior import Choices, Substituted, choose_from
+from adit.prior import Choices, Substituted, choose_from, places
 from adit.steering import Bounds, Preferred, Steering, steering_for
 from adit.weights.predictors import Predictor, latent_space
 from adit.weights.store import GenerationModel, Pretrained, SamplingDefaults
@@ -73,14 +73,15 @@ def test_new_compositions_are_the_likely_ones_of_several() -> None:
     weights = Pretrained(
         name="x", model=_model(), defaults={}, atom_counts={"crystal": {8: 1}}, formulas={"crystal": names}
     )
-    choices = choose_from(weights, "crystal", "new")
-    assert isinstance(choices, Substituted)
+    choices = Substituted(*vars(choose_from(weights, "crystal", "training")).values())
+    assert isinstance(choose_from(weights, "crystal", "new"), Choices), "few are listed, and weighed like others"
     steering = steering_for([_predictor(("crystal",))], {"carbons": 0.0}, "crystal", CRYSTAL, 1.0, torch.float32)
     made = steering.prefer(choices)
     assert isinstance(made, Preferred)
-    together = made.draw_all([np.random.default_rng(k) for k in range(20)])
+    at = places(0, 1, range(20))
+    together = made.draw_all(at, [np.random.default_rng(k) for k in range(20)])
     for k, (size, counts) in enumerate(together):
-        ((again, same),) = made.draw_all([np.random.default_rng(k)])
+        ((again, same),) = made.draw_all([at[k]], [np.random.default_rng(k)])
         assert counts is not None
         assert size == again == counts.sum()
         np.testing.assert_array_equal(counts, same)

@@ -105,12 +105,9 @@ def entry(generator: Generator, system: str) -> Entry:
 def evaluation(generator: Generator, system: str, sizes: Tensor) -> Callable[[], Tensor]:
     """A function that makes one guided prediction for systems of these sizes, packed as in the sampler."""
     settings, device = generator.defaults[system], generator.device
-    labels = guidance_labels(_LABELS[system], NULL, settings.cfg)
     with torch.no_grad():
         packing = Packing.from_lengths(sizes.tolist(), device)
-        schedules = [generator.denoiser.schedule([0.5], labels)]
-        if settings.guide != 1 and generator.guide is not None:
-            schedules.append(generator.guide.schedule([0.5], labels[:1]))
+        schedules = generator.schedules([0.5], system, settings)
         network, *guide = [schedule.packed(packing, graph=device.type == "cuda") for schedule in schedules]
     predict = guided(network, settings.cfg, settings.guide, guide[0] if guide else None)
     latents = torch.randn(1, int(sizes.sum()), generator.model.dit.config.latent_dim).to(device)

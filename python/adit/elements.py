@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,3 +54,76 @@ def composition(formula: str) -> NDArray[np.int64]:
     if not counts.any():
         raise InvalidInputError(f"`formula` {formula!r} has no atoms")
     return counts
+
+
+@dataclass(frozen=True)
+class Elements:
+    """Which elements a composition shall have.
+
+    Attributes:
+        present, absent: (100,) from hydrogen on, those that it has and those that it has not.
+        words: the same for a message: "exactly Li-P-S", "with F, without N-O".
+    """
+
+    present: NDArray[np.bool_]
+    absent: NDArray[np.bool_]
+    words: str
+
+    def fit(self, counts: NDArray[np.integer]) -> NDArray[np.bool_]:
+        """(K,) which of the compositions (K, 100) have these elements."""
+        there = counts > 0
+        wrong = (self.present & ~there) | (self.absent & there)
+        fitting: NDArray[np.bool_] = np.logical_not(wrong.any(1))
+        return fitting
+
+
+Symbols = str | Iterable[str]
+"""Elements as in "Li-P-S", "Li,P,S" or ["Li", "P", "S"]."""
+
+
+def wanted_elements(
+    chemical_system: Symbols | None = None,
+    elements: Symbols | None = None,
+    exclude_elements: Symbols | None = None,
+    names: Sequence[str] = ("`chemical_system`", "`elements`", "`exclude_elements`"),
+) -> Elements | None:
+    """All elements of a chemical system and no others; or at least some, and none of others. None if nothing is given.
+
+    Args:
+        names: what messages call the arguments.
+
+    Raises:
+        InvalidInputError: what is given names no elements, or contradicts itself.
+    """
+    given = zip(names, (chemical_system, elements, exclude_elements), strict=True)
+    exactly, some, others = (None if what is None else _element_set(name, what) for name, what in given)
+    if exactly is not None:
+        if some is not None or others is not None:
+            raise InvalidInputError(
+                f"{names[0]} names all elements that there are; leave out {' and '.join(names[1:])}"
+            )
+        return Elements(exactly, ~exactly, f"exactly {_joined(exactly)}")
+    if some is None and others is None:
+        return None
+    nothing = np.zeros(len(SYMBOLS) - 1, dtype=bool)
+    present, absent = (nothing if one is None else one for one in (some, others))
+    if (present & absent).any():
+        raise InvalidInputError(f"{names[1]} and {names[2]} both name {_joined(present & absent)}")
+    words = (("with", present), ("without", absent))
+    return Elements(present, absent, ", ".join(f"{word} {_joined(one)}" for word, one in words if one.any()))
+
+
+def _element_set(name: str, given: Symbols) -> NDArray[np.bool_]:
+    symbols = re.split(r"[-,\s]+", given.strip()) if isinstance(given, str) else list(given)
+    found = np.zeros(len(SYMBOLS) - 1, dtype=bool)
+    for symbol in symbols:
+        if not isinstance(symbol, str) or symbol not in SYMBOLS[1:]:
+            raise InvalidInputError(f"{name} must be elements from H to Fm, such as Li-P-S; got {symbol!r}")
+        found[NUMBERS[symbol] - 1] = True
+    if not symbols:
+        raise InvalidInputError(f"{name} names no element; leave it out")
+    return found
+
+
+def _joined(elements: NDArray[np.bool_]) -> str:
+    return "-".join(SYMBOLS[k + 1] for k in np.flatnonzero(elements))

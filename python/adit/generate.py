@@ -16,19 +16,19 @@ import torch
 from torch import Tensor
 
 from adit.blocks import SYSTEMS, Group, Run, one_ahead, share_out
-from adit.elements import composition
+from adit.elements import Symbols, composition, wanted_elements
 from adit.errors import BackendUnavailableError, CheckpointError, InvalidInputError
 from adit.flow.guidance import Network, guidance_labels, guided
 from adit.flow.path import interpolate
 from adit.flow.solver import SOLVERS, Predict, integrate, time_grid
-from adit.models.denoiser import Denoiser
+from adit.models.denoiser import Denoiser, Schedule
 from adit.models.dit import CRYSTAL, MOLECULE, NULL
 from adit.models.layers import set_impl
 from adit.models.vae import Decoded
 from adit.ops.dispatch import BFLOAT16_CAPABILITY, Impl, kernels
 from adit.ops.packing import Packing
 from adit.packing import SystemLike, Systems
-from adit.prior import choose_from
+from adit.prior import choose_from, places
 from adit.steering import DEFAULT_SCALE, Bounds, out_of_range, steering_for
 from adit.system import AtomicSystem
 from adit.templates import Templates, templates_from, unfamiliar
@@ -150,6 +150,9 @@ class Generator:
         noise: float | None = None,
         atoms: int | tuple[int, int] | None = None,
         formula: str | None = None,
+        chemical_system: Symbols | None = None,
+        elements: Symbols | None = None,
+        exclude_elements: Symbols | None = None,
         like: SystemLike | Systems | Templates | None = None,
         strength: float | None = None,
         properties: Mapping[str, Bounds] | None = None,
@@ -177,6 +180,10 @@ class Generator:
                 with one element exchanged (`adit.prior.Substituted`); "any" leaves the elements to the network.
                 Default as the weights say, with `like` that of the template. One that is larger than all of the
                 training set, or has other elements, is warned of.
+            chemical_system: draws only formulas of all of these elements and no others, such as "Li-P-S" or ["Li", "P",
+                "S"].
+            elements: draws only formulas that have all of these.
+            exclude_elements: draws only formulas that have none of these.
             like: structures that the samples are variations of, one after the other and then again from the first:
                 `AtomicSystem`, ASE, pymatgen or RDKit objects; or what `adit.templates.templates_from` made of them and
                 of `strength`, `formula` and `atoms`. Their atoms come back in another order where theirs is
@@ -228,10 +235,11 @@ class Generator:
                 warnings.warn(f"`properties`: {strange}; expect few good samples", stacklevel=2)
         if isinstance(formula, str) and formula not in ("training", "new", "any"):
             self._warn_of(system, "`formula` ", [(formula, composition(formula))])
+        wanted = wanted_elements(chemical_system, elements, exclude_elements)
         if like is None:
             if strength is not None:
                 raise InvalidInputError("`strength` says how far from the structures of `like`; give it, too")
-            choices = choose_from(self.weights, system, settings.formula, atoms)
+            choices = choose_from(self.weights, system, settings.formula, atoms, wanted)
             if settings.formula != "any" and choices.counts is None:
                 warnings.warn(
                     f"nothing in the training set has as many atoms as `atoms` {atoms}: the elements are left to the "
@@ -240,6 +248,8 @@ class Generator:
                 )
             drawn = choices if steering is None else steering.prefer(choices)
         else:
+            if wanted is not None:
+                raise InvalidInputError(f"`like` leaves no room for formulas {wanted.words}; leave one of the two out")
             if not isinstance(like, Templates):
                 like = templates_from(system, like, strength, formula, atoms)
             templates = like
@@ -252,20 +262,27 @@ class Generator:
             else:
                 self._warn_of(system, "`like`, ", templates.named)
             grid = [templates.begin, *(time for time in grid if time > templates.begin)]
-        with torch.no_grad():
-            times, labels = grid[:-1], guidance_labels(_LABELS[system], NULL, settings.cfg)
-            schedules = [self.denoiser.schedule(times, labels)]
-            if settings.guide != 1 and self.guide is not None:
-                schedules.append(self.guide.schedule(times, labels[:1]))
+        schedules = self.schedules(grid[:-1], system, settings)
 
         def choose(
             indices: Sequence[int], streams: Sequence[np.random.Generator]
         ) -> list[tuple[int, NDArray[np.int64] | None]]:
-            return drawn.draw_all(streams) if templates is None else [templates.choice(index) for index in indices]
+            if templates is not None:
+                return [templates.choice(index) for index in indices]
+            return drawn.draw_all(places(seed, SYSTEMS.index(system), indices), streams)
 
         run = Run(system, seed, settings, choose, templates, steering, grid, schedules)
         blocks = self._blocks(run, n, start, block, progress)
         return blocks if self.device.type == "cpu" else one_ahead(blocks)
+
+    @torch.no_grad()
+    def schedules(self, times: Sequence[float], system: str, settings: SamplingDefaults) -> list[Schedule]:
+        """Of the network at these times, then of its guide if the settings use it."""
+        labels = guidance_labels(_LABELS[system], NULL, settings.cfg)
+        schedules = [self.denoiser.schedule(times, labels)]
+        if settings.guide != 1 and self.guide is not None:
+            schedules.append(self.guide.schedule(times, labels[:1]))
+        return schedules
 
     def _warn_of(self, system: str, place: str, named: Iterable[tuple[str, NDArray[np.int64]]]) -> None:
         """Of compositions beyond what the network was trained on."""

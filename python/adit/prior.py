@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from adit.elements import composition, formula_of
+from adit.elements import Elements, composition, formula_of
 from adit.errors import InvalidInputError
 from adit.validity import compositional
 from adit.weights.store import Pretrained
@@ -19,8 +19,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_ATOMS = 2048
+_GOLDEN = 0x9E3779B97F4A7C15
+"""2^64 over the golden ratio, whose multiples modulo 2^64 are spread most evenly (Knuth, TAOCP 3, 6.4)."""
 _TRIES = 100
 """Exchanges that are tried for a new formula."""
+_FEW = 10_000
+"""So many exchanges are looked at beforehand, which takes a quarter of a second."""
 
 
 @dataclass(frozen=True)
@@ -37,76 +41,154 @@ class Choices:
     probabilities: NDArray[np.float64]
     counts: NDArray[np.int64] | None = None
 
-    def draw(self, stream: np.random.Generator) -> tuple[int, NDArray[np.int64] | None]:
-        """The number of atoms of one sample, and its composition (100,) if the network is told it."""
-        choice = chosen(self._cumulative, stream)
+    def draw(self, at: float, stream: np.random.Generator) -> tuple[int, NDArray[np.int64] | None]:
+        """The number of atoms of one sample, and its composition (100,) if the network is told it.
+
+        Args:
+            at: uniform in [0, 1), where among the choices it is taken.
+            stream: for what else is left to chance.
+        """
+        choice = chosen(self._cumulative, at)
         return int(self.sizes[choice]), None if self.counts is None else self.counts[choice]
 
-    def draw_all(self, streams: Sequence[np.random.Generator]) -> list[tuple[int, NDArray[np.int64] | None]]:
-        """One for each stream."""
-        return [self.draw(stream) for stream in streams]
+    def draw_all(
+        self, places: Sequence[float], streams: Sequence[np.random.Generator]
+    ) -> list[tuple[int, NDArray[np.int64] | None]]:
+        """One for each place and stream."""
+        return [self.draw(at, stream) for at, stream in zip(places, streams, strict=True)]
 
     @cached_property
     def _cumulative(self) -> NDArray[np.float64]:
         return np.cumsum(self.probabilities)
 
 
+@dataclass(frozen=True)
 class Substituted(Choices):
     """Compositions of the training set with one element exchanged for another that takes its place elsewhere in it.
 
     How often two elements do so in otherwise equal formulas weighs the exchange, as Hautier 2011
-    (doi 10.1021/ic102031h) counts it in equal structures. What results passes `adit.validity.compositional` and is
-    not in the training set, nor is a multiple of it; where that cannot be had (elements, say), it is a formula of the
-    training set.
+    (doi 10.1021/ic102031h) counts it in equal structures. What results passes `adit.validity.compositional`, is
+    not in the training set, nor is a multiple of it, and has the elements that are wanted.
     """
 
-    def draw(self, stream: np.random.Generator) -> tuple[int, NDArray[np.int64] | None]:
+    wanted: Elements | None = None
+
+    def draw(self, at: float, stream: np.random.Generator) -> tuple[int, NDArray[np.int64] | None]:
+        """As `Choices.draw`.
+
+        Raises:
+            InvalidInputError: no formula is found.
+        """
+        rows, olds, _ = self._exchanges
         for _ in range(_TRIES):
-            size, counts = super().draw(stream)
-            assert counts is not None
-            old = int(stream.choice(np.flatnonzero(counts)))
-            if not self._exchanges[old, -1]:
-                continue
-            new = chosen(self._exchanges[old], stream)
-            made = counts.copy()
-            made[[old, new]] = 0, counts[old]
-            if not counts[new] and _reduced(made) not in self._known and compositional(formula_of(made), threads=1):
-                return size, made
-        return super().draw(stream)
+            place = chosen(self._cumulative, at)
+            row, old = rows[place : place + 1], olds[place : place + 1]
+            new = chosen(np.cumsum(self._replacing(row, old)), stream.random())
+            made = self._made(row, old, np.array([new]))
+            if self._new_and_balanced(made)[0]:
+                return int(made.sum()), made[0]
+            at = stream.random()
+        raise InvalidInputError(f"of {_TRIES} formulas with an element exchanged none was new and balanced in charge")
+
+    def listed(self) -> Choices | None:
+        """All that can be drawn, none perhaps, if they are few; else None."""
+        rows, olds, weights = self._exchanges
+        possible = weights > 0
+        if possible.sum() > _FEW:
+            return None
+        rows, olds, weights = rows[possible], olds[possible], weights[possible]
+        replacing = self._replacing(rows, olds)
+        which, news = np.nonzero(replacing)
+        if len(which) > _FEW:
+            return None
+        made = self._made(rows[which], olds[which], news)
+        shares = (weights / replacing.sum(1))[which] * replacing[which, news]
+        kept = self._new_and_balanced(made)
+        return Choices(made[kept].sum(1), shares[kept] / max(shares[kept].sum(), 1e-300), made[kept])
+
+    def _new_and_balanced(self, made: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(K,) of compositions (K, 100)."""
+        new = np.array([entry not in self._known for entry in _reduced(made)], dtype=bool)
+        new[new] = compositional([formula_of(counts) for counts in made[new]], threads=1)
+        return new
+
+    def _made(self, rows: NDArray[np.int64], olds: NDArray[np.int64], news: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(K, 100) compositions, each with an element exchanged."""
+        assert self.counts is not None
+        made, each = self.counts[rows], np.arange(len(rows))
+        made[each, news] = made[each, olds]
+        made[each, olds] = 0
+        return made
+
+    def _replacing(self, rows: NDArray[np.int64], olds: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(K, 100) how probably each element takes the place of one (K,) in a composition; 0 where it must not."""
+        assert self.counts is not None
+        rest = self.counts[rows] > 0
+        rest[np.arange(len(rows)), olds] = False
+        allowed = ~rest
+        if self.wanted is not None:
+            missing = self.wanted.present & ~rest
+            lacking = missing.sum(1, keepdims=True)
+            allowed &= ~self.wanted.absent & (missing | (lacking == 0)) & (lacking < 2)
+            allowed &= ~(rest & self.wanted.absent).any(1, keepdims=True)
+        return np.where(allowed, self._substitutions[olds], 0.0)
+
+    @cached_property
+    def _exchanges(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """(P,) compositions, (P,) elements of theirs, and (P,) how often these are exchanged."""
+        assert self.counts is not None
+        present = (self.counts > 0) & (self.probabilities > 0)[:, None]
+        rows, olds = np.nonzero(present)
+        often = (self.probabilities / np.maximum(present.sum(1), 1))[rows]
+        return rows, olds, often * self._replacing(rows, olds).sum(1)
+
+    @cached_property
+    def _cumulative(self) -> NDArray[np.float64]:
+        return np.cumsum(self._exchanges[2])
 
     @cached_property
     def _known(self) -> set[bytes]:
         assert self.counts is not None
-        return {_reduced(row) for row in self.counts}
+        return set(_reduced(self.counts))
 
     @cached_property
-    def _exchanges(self) -> NDArray[np.float64]:
-        """(100, 100): how probably an element (row) is exchanged for another, cumulative; zeros where none can be."""
+    def _substitutions(self) -> NDArray[np.float64]:
+        """(100, 100) how probably an element (row) is exchanged for another; zeros where none can be."""
         assert self.counts is not None
-        places: dict[tuple[bytes, int], list[int]] = {}
-        for row in self.counts:
-            for element in np.flatnonzero(row).tolist():
-                rest = row.copy()
-                rest[element] = 0
-                places.setdefault((rest.tobytes(), int(row[element])), []).append(element)
-        shared = np.zeros((self.counts.shape[1],) * 2)
-        for elements in places.values():
-            if len(elements) > 1:
-                shared[np.ix_(elements, elements)] += 1 / (len(elements) - 1)
+        rows, elements = np.nonzero(self.counts)
+        rest, each = self.counts[rows].astype(np.int32), np.arange(len(rows))
+        amounts = rest[each, elements]
+        rest[each, elements] = 0
+        places = np.column_stack([rest, amounts]).view(f"V{4 * (rest.shape[1] + 1)}")[:, 0]
+        _, place = np.unique(places, return_inverse=True)
+        takes = np.zeros((place.max() + 1, self.counts.shape[1]))
+        takes[place, elements] = 1
+        others = takes.sum(1, keepdims=True) - 1
+        shared = (takes / np.maximum(others, 1)).T @ takes
         np.fill_diagonal(shared, 0)
-        chances: NDArray[np.float64] = np.cumsum(shared / np.maximum(shared.sum(1, keepdims=True), 1e-12), 1)
+        chances: NDArray[np.float64] = shared / np.maximum(shared.sum(1, keepdims=True), 1e-12)
         return chances
 
 
 def choose_from(
-    weights: Pretrained, system: str, formula: str = "any", atoms: int | tuple[int, int] | None = None
+    weights: Pretrained,
+    system: str,
+    formula: str = "any",
+    atoms: int | tuple[int, int] | None = None,
+    wanted: Elements | None = None,
 ) -> Choices:
     """The choices for samples of these weights; see `adit.Generator.stream`.
 
     Raises:
         InvalidInputError: `atoms` is not a positive number or an increasing range; `formula` is none, does not fit
-            `atoms`, or the weights cannot be told it.
+            `atoms`, or the weights cannot be told it; the elements that are wanted do not go with it, or no formula
+            has them.
     """
+    drawn = formula in ("training", "new")
+    if wanted is not None and not drawn:
+        raise InvalidInputError(
+            f"formulas {wanted.words} are drawn with `formula` 'training' or 'new', not {formula!r}"
+        )
     if formula == "any":
         return Choices(*atom_distribution(weights.atom_counts[system], atoms))
     if system not in weights.formulas:
@@ -116,38 +198,69 @@ def choose_from(
         )
     if formula == "new" and system != "crystal":
         raise InvalidInputError("`formula` 'new' is for crystals; leave it out, or give one")
+    if drawn:
+        return _drawn(weights, system, formula == "new", atoms, wanted)
     low, high = (1, MAX_ATOMS) if atoms is None else atom_range(atoms)
-    if formula not in ("training", "new"):
-        one = composition(formula)
-        counts = (
-            one * np.arange(1, 1 + (high // one.sum() if system == "crystal" and atoms is not None else 1))[:, None]
-        )
-        often = np.ones(len(counts))
-    elif histogram := weights.formulas[system]:
-        counts = np.stack([composition(name) for name in histogram])
-        often = np.array(list(histogram.values()), dtype=np.float64)
-    else:
+    one = composition(formula)
+    size = int(one.sum())
+    most = high // size if system == "crystal" and atoms is not None else 1
+    multiples = [k for k in range(1, most + 1) if low <= k * size <= high]
+    if multiples:
+        counts = one * np.array(multiples)[:, None]
+        return Choices(counts.sum(1), np.full(len(multiples), 1 / len(multiples)), counts)
+    whole = " and no multiple fits" if system == "crystal" else ""
+    raise InvalidInputError(f"`formula` {formula!r} has {size} atoms{whole}, `atoms` allows {low} to {high}")
+
+
+def _drawn(
+    weights: Pretrained, system: str, new: bool, atoms: int | tuple[int, int] | None, wanted: Elements | None
+) -> Choices:
+    """Formulas of the training set, or new ones; where none has such a size and no elements are wanted, sizes alone."""
+    histogram = weights.formulas[system]
+    if not histogram:
         raise InvalidInputError(
             f"the weights {weights.name!r} hold no formulas of {system}s; give one, or formula='any'"
         )
-    sizes = counts.sum(1)
+    low, high = (1, MAX_ATOMS) if atoms is None else atom_range(atoms)
+    counts = np.stack([composition(name) for name in histogram])
+    often, sizes = np.array(list(histogram.values()), dtype=np.float64), counts.sum(1)
     often[(sizes < low) | (sizes > high)] = 0
-    if often.sum():
-        return (Substituted if formula == "new" else Choices)(sizes, often / often.sum(), counts)
-    if formula in ("training", "new"):
+    if wanted is not None and not new:
+        often[~wanted.fit(counts)] = 0
+    known = Choices(sizes, often / max(often.sum(), 1), counts)
+    if new:
+        made = Substituted(known.sizes, known.probabilities, counts, wanted)
+        few = made.listed()
+        if few is None or len(few.sizes):
+            return made if few is None else few
+    if often.any() and not (new and wanted):
+        return known
+    if wanted is None:
         return Choices(*atom_distribution({}, atoms))
-    whole = " and no multiple fits" if system == "crystal" else ""
-    raise InvalidInputError(f"`formula` {formula!r} has {one.sum()} atoms{whole}, `atoms` allows {low} to {high}")
+    of = "" if atoms is None else f" of {low} to {high} atoms"
+    if new:
+        raise InvalidInputError(f"there is no new formula {wanted.words}{of}; formula='training' draws known ones")
+    raise InvalidInputError(f"the training set has no formula {wanted.words}{of}")
 
 
-def chosen(cumulative: NDArray[np.float64], stream: np.random.Generator) -> int:
-    """One of K by cumulative probabilities (K,); `Generator.choice` would sum them at every draw."""
-    return int(np.searchsorted(cumulative, cumulative[-1] * stream.random(), "right"))
+def places(seed: int, system: int, indices: Iterable[int]) -> list[float]:
+    """Numbers in [0, 1) for samples: each alone is uniform over seeds, those of one seed are spread evenly.
+
+    Sample number k is at u + k x the golden ratio, modulo 1, u random. So of any n samples in succession about as many
+    as expected, not only on average, are of each size and formula: fewer are of one formula, fewer are alike.
+    """
+    shift = int(np.random.default_rng([seed, system]).integers(2**64, dtype=np.uint64))
+    return [((shift + index * _GOLDEN) % 2**64 >> 11) / 2**53 for index in indices]
 
 
-def _reduced(counts: NDArray[np.int64]) -> bytes:
-    least: NDArray[np.int64] = counts // np.gcd.reduce(counts)
-    return least.tobytes()
+def chosen(cumulative: NDArray[np.float64], at: float) -> int:
+    """One of K by cumulative probabilities (K,), of an `at` that is uniform in [0, 1)."""
+    return int(np.searchsorted(cumulative, cumulative[-1] * at, "right"))
+
+
+def _reduced(counts: NDArray[np.int64]) -> list[bytes]:
+    """Of compositions (K, 100), each divided by what all of its numbers can be divided by."""
+    return [row.tobytes() for row in counts // np.gcd.reduce(counts, axis=1, keepdims=True)]
 
 
 def atom_distribution(

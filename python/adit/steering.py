@@ -154,14 +154,19 @@ class Preferred:
     choices: Choices
     steering: Steering
 
-    def draw_all(self, streams: Sequence[np.random.Generator]) -> list[tuple[int, NDArray[np.int64] | None]]:
+    def draw_all(
+        self, places: Sequence[float], streams: Sequence[np.random.Generator]
+    ) -> list[tuple[int, NDArray[np.int64] | None]]:
         """As `Choices.draw_all`; all candidates go through the predictors together."""
-        drawn = [self.choices.draw_all([stream] * _CANDIDATES) for stream in streams]
+        drawn = [
+            self.choices.draw_all([(at + k / _CANDIDATES) % 1 for k in range(_CANDIDATES)], [stream] * _CANDIDATES)
+            for at, stream in zip(places, streams, strict=True)
+        ]
         sizes = np.array([size for candidates in drawn for size, _ in candidates])
         counts = np.stack([told for candidates in drawn for _, told in candidates if told is not None])
         logs = self.steering.log_chances(sizes, counts).reshape(-1, _CANDIDATES)
         pairs = zip(drawn, logs, streams, strict=True)
-        return [candidates[chosen(np.cumsum(_softmax(row)), stream)] for candidates, row, stream in pairs]
+        return [candidates[chosen(np.cumsum(_softmax(row)), stream.random())] for candidates, row, stream in pairs]
 
 
 def steering_for(

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from adit.cli.common import check_writable, run
-from adit.cli.gen_filter import Filter, asked_formulas, of_formula
+from adit.cli.gen_filter import Filter, asked_formulas, has, of_formula
 from adit.cli.gen_options import (
     DEFAULT_WEIGHTS,
     SOLVERS,
@@ -103,6 +103,15 @@ def generate(
             "network; default: as the weights say.",
         ),
     ] = None,
+    chemical_system: Annotated[
+        str | None, typer.Option(metavar="A-B-C", help="Draw only formulas of exactly these elements, e.g. Li-P-S.")
+    ] = None,
+    elements: Annotated[
+        str | None, typer.Option(metavar="A-B", help="Draw only formulas that have all of these.")
+    ] = None,
+    exclude_elements: Annotated[
+        str | None, typer.Option(metavar="A-B", help="Draw only formulas that have none of these.")
+    ] = None,
     like: Annotated[
         list[str] | None,
         typer.Option(
@@ -149,8 +158,8 @@ def generate(
         bool,
         typer.Option(
             "--valid-only",
-            help="Keep valid ones only (of the formula and predicted within the ranges of --property, if given), and "
-            "go on to n.",
+            help="Keep valid ones only (of the formula or elements and predicted within the ranges of --property, if "
+            "given), and go on to n.",
         ),
     ] = False,
     unique: Annotated[bool, typer.Option("--unique", help="Keep valid ones only, each once, and go on to n.")] = False,
@@ -192,6 +201,9 @@ def generate(
         noise=noise,
         atoms=parse_atoms(atoms),
         formula=formula,
+        chemical_system=chemical_system,
+        elements=elements,
+        exclude_elements=exclude_elements,
         like=tuple(like or ()),
         strength=strength,
         property_=tuple(wanted_properties or ()),
@@ -283,6 +295,9 @@ def _generate(
         noise=options.noise,
         atoms=options.atoms,
         formula=options.formula,
+        chemical_system=options.chemical_system,
+        elements=options.elements,
+        exclude_elements=options.exclude_elements,
         like=templates,
         properties=options.properties,
         property_scale=options.property_scale,
@@ -410,6 +425,8 @@ def _conclude(
         told = options.formula or "of the formula of their template"
         if systems and (len(formulas) == 1 or all("index" in system.info for system in systems)):
             rows.append((f"are {told}", f"{of_formula(systems, formulas, options.multiples).mean():.1%}"))
+    if systems and options.wanted is not None:
+        rows.append((f"are {options.wanted.words}", f"{has(systems, options.wanted).mean():.1%}"))
     for name, wanted in options.properties.items():
         rows += property_rows(systems, name, wanted)
     if options.valid_only:

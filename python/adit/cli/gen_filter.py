@@ -14,14 +14,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from adit.cli.gen_options import Options
+    from adit.elements import Elements
     from adit.eval.reference import Reference
     from adit.system import AtomicSystem
     from adit.templates import Templates
 
 
 class Filter:
-    """Keeps what is of the formula and predicted within the ranges of properties, if these were given, and then what
-    `adit.eval.sieve.Sieve` keeps."""
+    """Keeps what is of the formula, has the elements and is predicted within the ranges of properties, if these were
+    given, and then what `adit.eval.sieve.Sieve` keeps."""
 
     def __init__(self, options: Options, templates: Templates | None = None) -> None:
         """Opens the references; `templates` are the structures of --like.
@@ -45,6 +46,8 @@ class Filter:
 
         if self.formulas is not None:
             systems = where(of_formula(systems, self.formulas, self.options.multiples), systems)
+        if self.options.wanted is not None:
+            systems = where(has(systems, self.options.wanted), systems)
         for name, wanted in self.options.properties.items():
             if isinstance(wanted, tuple):
                 systems = where(within(systems, name, wanted), systems)
@@ -68,6 +71,11 @@ def of_formula(systems: list[AtomicSystem], formulas: NDArray[np.int64], multipl
         asked = asked * (counts.sum(1) // asked.sum(1))[:, None]
     same: NDArray[np.bool_] = (counts == asked).all(1)
     return same
+
+
+def has(systems: list[AtomicSystem], wanted: Elements) -> NDArray[np.bool_]:
+    """Which systems have the elements that are wanted."""
+    return wanted.fit(element_counts(pack(systems))[:, 1:])
 
 
 def within(systems: list[AtomicSystem], name: str, ends: tuple[float, float]) -> NDArray[np.bool_]:

@@ -15,7 +15,7 @@ import numpy as np
 
 import adit
 from adit.cli.common import check_writable, places_of
-from adit.elements import composition, formula_of
+from adit.elements import Elements, composition, formula_of, wanted_elements
 from adit.errors import CheckpointError, InvalidInputError
 from adit.validity import compositional
 
@@ -88,6 +88,9 @@ class Options:
     noise: float | None
     atoms: int | tuple[int, int] | None
     formula: str | None
+    chemical_system: str | None
+    elements: str | None
+    exclude_elements: str | None
     like: tuple[str, ...]
     strength: float | None
     property_: tuple[str, ...]
@@ -121,6 +124,7 @@ class Options:
         if self.noise is not None and not 0 <= self.noise < math.inf:
             raise InvalidInputError(f"--noise must be a finite number, at least 0; got {self.noise}")
         self._check_formula()
+        self._check_elements()
         if self.strength is not None and not self.like:
             raise InvalidInputError("--strength says how far from the structures of --like; give it, too")
         if self.property_scale is not None and not 0 <= self.property_scale < math.inf:
@@ -152,6 +156,19 @@ class Options:
             raise InvalidInputError(f"--formula {self.formula} has {size} atoms; {low} to {high} can be made")
         if self.valid_only and (reason := never_valid(self.system, counts)):
             raise InvalidInputError(f"--formula {self.formula} {reason}: none would be valid")
+
+    def _check_elements(self) -> None:
+        other = "--like" if self.like else f"--formula {self.formula}"
+        if self.wanted is not None and (self.like or self.formula not in (None, "training", "new")):
+            raise InvalidInputError(
+                f"{other}: leaves no room for formulas {self.wanted.words}; leave one of the two out"
+            )
+
+    @property
+    def wanted(self) -> Elements | None:
+        """The elements that all samples should have, or not; None if they may have any."""
+        names = ("--chemical-system", "--elements", "--exclude-elements")
+        return wanted_elements(self.chemical_system, self.elements, self.exclude_elements, names)
 
     @property
     def composition(self) -> NDArray[np.int64] | None:
