@@ -96,7 +96,7 @@ SALTS = {"NaCl": 3, "KCl": 1, "Na2S": 2, "K2O": 1, "Li4S2": 1, "MgO": 1, "CaO": 
 
 def draws(formulas: dict[str, int], n: int, atoms: int | None = None) -> list[str]:
     choices = choose_from(weights({"crystal": formulas}), "crystal", "new", atoms)
-    made = [choices.draw(at, np.random.default_rng([7, k])) for k, at in enumerate(places(7, 1, range(n)))]
+    made = choices.draw_all(places(7, 1, range(n)), [np.random.default_rng([7, k]) for k in range(n)])
     assert all(counts is not None and counts.sum() == size for size, counts in made)
     return [
         hill_formula({SYMBOLS[z + 1]: int(counts[z]) for z in np.flatnonzero(counts)})
@@ -178,7 +178,7 @@ def test_formulas_are_drawn_as_numpy_would_choose() -> None:
     for seed in range(200):
         ours, theirs = np.random.default_rng(seed), np.random.default_rng(seed)
         expected = theirs.choice(len(choices.sizes), p=choices.probabilities)
-        size, counts = choices.draw(ours.random(), ours)
+        ((size, counts),) = choices.draw_all([ours.random()], [ours])
         assert size == choices.sizes[expected] and (counts == choices.counts[expected]).all()
         assert ours.random() == theirs.random()
 

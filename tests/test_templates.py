@@ -7,6 +7,7 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import ase.build
 import numpy as np
 import pytest
 import torch
@@ -19,6 +20,7 @@ from adit.errors import InvalidInputError
 from adit.eval.molecules import validity
 from adit.generate import Generator
 from adit.matching import StructureMatcher
+from adit.packing import as_system
 from adit.system import AtomicSystem
 from adit.templates import DEFAULT_STRENGTH, molecule_order, templates_from
 
@@ -180,6 +182,21 @@ def test_what_cannot_be_a_template_is_refused(
 ) -> None:
     with pytest.raises(InvalidInputError, match=words):
         generator.stream(1, system, like=like, **options)  # type: ignore[arg-type]
+
+
+def test_vacuum_is_warned_of(generator: Generator) -> None:
+    """Slabs have it, crystals have not, layered ones neither, however the cell is put."""
+    slab = as_system(ase.build.fcc111("Cu", (1, 1, 3), a=3.6, vacuum=6.0, periodic=True))
+    graphite = AtomicSystem.from_fractional(
+        [6] * 4, [[0, 0, 0], [1 / 3, 2 / 3, 0], [0, 0, 0.5], [2 / 3, 1 / 3, 0.5]],
+        [[2.46, 0, 0], [-1.23, 2.13, 0], [0, 0, 6.7]],
+    )  # fmt: skip
+    assert slab.cell is not None
+    skewed = AtomicSystem(slab.numbers, slab.positions + 7.3, [[1, 0, 0], [3, 1, 0], [1, -2, 1]] @ slab.cell)
+    assert templates_from("crystal", [graphite]).hollow == ""
+    assert templates_from("crystal", [graphite, skewed]).hollow == "structure 1 (Cu3) has 12 Angstrom of vacuum"
+    with pytest.warns(UserWarning, match=r"`like`, structure 0 \(Cu3\) has 12 Angstrom of vacuum, which hardly any"):
+        generator.stream(1, "crystal", like=slab)
 
 
 @settings(deadline=None)

@@ -255,6 +255,9 @@ class Generator:
             templates = like
             if templates.charged:
                 warnings.warn(f"`like`, {templates.charged}; variations are made as if it had none", stacklevel=2)
+            if templates.hollow:
+                warnings.warn(f"`like`, {templates.hollow}, which hardly any has that the weights were trained on; "
+                              "expect few good samples", stacklevel=2)  # fmt: skip
             if system not in self.weights.formulas:
                 if formula not in (None, "any"):
                     choose_from(self.weights, system, formula)  # says why

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MAX_ATOMS = 2048
 _GOLDEN = 0x9E3779B97F4A7C15
 """2^64 over the golden ratio, whose multiples modulo 2^64 are spread most evenly (Knuth, TAOCP 3, 6.4)."""
-_TRIES = 100
+_TRIES = 1000
 """Exchanges that are tried for a new formula."""
 _FEW = 10_000
 """So many exchanges are looked at beforehand, which takes a quarter of a second."""
@@ -41,21 +41,18 @@ class Choices:
     probabilities: NDArray[np.float64]
     counts: NDArray[np.int64] | None = None
 
-    def draw(self, at: float, stream: np.random.Generator) -> tuple[int, NDArray[np.int64] | None]:
-        """The number of atoms of one sample, and its composition (100,) if the network is told it.
-
-        Args:
-            at: uniform in [0, 1), where among the choices it is taken.
-            stream: for what else is left to chance.
-        """
-        choice = chosen(self._cumulative, at)
-        return int(self.sizes[choice]), None if self.counts is None else self.counts[choice]
-
     def draw_all(
         self, places: Sequence[float], streams: Sequence[np.random.Generator]
     ) -> list[tuple[int, NDArray[np.int64] | None]]:
-        """One for each place and stream."""
-        return [self.draw(at, stream) for at, stream in zip(places, streams, strict=True)]
+        """The number of atoms of samples, and the composition (100,) of each if the network is told it.
+
+        Args:
+            places: (B,) uniform in [0, 1), where among the choices each is taken.
+            streams: (B,) for what else is left to chance; one may stand for several.
+        """
+        which = chosen(self._cumulative, places)
+        sizes = self.sizes[which].tolist()
+        return list(zip(sizes, [None] * len(sizes) if self.counts is None else self.counts[which], strict=True))
 
     @cached_property
     def _cumulative(self) -> NDArray[np.float64]:
@@ -73,21 +70,29 @@ class Substituted(Choices):
 
     wanted: Elements | None = None
 
-    def draw(self, at: float, stream: np.random.Generator) -> tuple[int, NDArray[np.int64] | None]:
-        """As `Choices.draw`.
+    def draw_all(
+        self, places: Sequence[float], streams: Sequence[np.random.Generator]
+    ) -> list[tuple[int, NDArray[np.int64] | None]]:
+        """As `Choices.draw_all`.
 
         Raises:
             InvalidInputError: no formula is found.
         """
         rows, olds, _ = self._exchanges
+        out: list[tuple[int, NDArray[np.int64] | None]] = [(0, None)] * len(streams)
+        left = np.arange(len(streams))
         for _ in range(_TRIES):
-            place = chosen(self._cumulative, at)
-            row, old = rows[place : place + 1], olds[place : place + 1]
-            new = chosen(np.cumsum(self._replacing(row, old)), stream.random())
-            made = self._made(row, old, np.array([new]))
-            if self._new_and_balanced(made)[0]:
-                return int(made.sum()), made[0]
-            at = stream.random()
+            which = chosen(self._cumulative, places)
+            chances = np.cumsum(self._replacing(rows[which], olds[which]), 1)
+            ends = chances[:, -1] * [streams[k].random() for k in left.tolist()]
+            made = self._made(rows[which], olds[which], (chances <= ends[:, None]).sum(1))
+            good = self._new_and_balanced(made)
+            for k, counts in zip(left[good].tolist(), made[good], strict=True):
+                out[k] = int(counts.sum()), counts
+            left = left[~good]
+            if not len(left):
+                return out
+            places = [streams[k].random() for k in left.tolist()]
         raise InvalidInputError(f"of {_TRIES} formulas with an element exchanged none was new and balanced in charge")
 
     def listed(self) -> Choices | None:
@@ -156,11 +161,11 @@ class Substituted(Choices):
         """(100, 100) how probably an element (row) is exchanged for another; zeros where none can be."""
         assert self.counts is not None
         rows, elements = np.nonzero(self.counts)
-        rest, each = self.counts[rows].astype(np.int32), np.arange(len(rows))
+        rest, each = self.counts[rows].astype(np.uint16), np.arange(len(rows))
         amounts = rest[each, elements]
         rest[each, elements] = 0
-        places = np.column_stack([rest, amounts]).view(f"V{4 * (rest.shape[1] + 1)}")[:, 0]
-        _, place = np.unique(places, return_inverse=True)
+        around = np.column_stack([rest, amounts])  # of an element: what else there is, and how much of it
+        _, place = np.unique(around.view(f"V{around.strides[0]}")[:, 0], return_inverse=True)
         takes = np.zeros((place.max() + 1, self.counts.shape[1]))
         takes[place, elements] = 1
         others = takes.sum(1, keepdims=True) - 1
@@ -253,9 +258,10 @@ def places(seed: int, system: int, indices: Iterable[int]) -> list[float]:
     return [((shift + index * _GOLDEN) % 2**64 >> 11) / 2**53 for index in indices]
 
 
-def chosen(cumulative: NDArray[np.float64], at: float) -> int:
-    """One of K by cumulative probabilities (K,), of an `at` that is uniform in [0, 1)."""
-    return int(np.searchsorted(cumulative, cumulative[-1] * at, "right"))
+def chosen(cumulative: NDArray[np.float64], at: Sequence[float]) -> NDArray[np.int64]:
+    """(B,) of K by cumulative probabilities (K,), for (B,) uniform in [0, 1)."""
+    which: NDArray[np.int64] = np.searchsorted(cumulative, cumulative[-1] * np.asarray(at), "right")
+    return which
 
 
 def _reduced(counts: NDArray[np.int64]) -> list[bytes]:

@@ -158,15 +158,18 @@ class Preferred:
         self, places: Sequence[float], streams: Sequence[np.random.Generator]
     ) -> list[tuple[int, NDArray[np.int64] | None]]:
         """As `Choices.draw_all`; all candidates go through the predictors together."""
-        drawn = [
-            self.choices.draw_all([(at + k / _CANDIDATES) % 1 for k in range(_CANDIDATES)], [stream] * _CANDIDATES)
-            for at, stream in zip(places, streams, strict=True)
-        ]
-        sizes = np.array([size for candidates in drawn for size, _ in candidates])
-        counts = np.stack([told for candidates in drawn for _, told in candidates if told is not None])
+        candidates = self.choices.draw_all(
+            [(at + k / _CANDIDATES) % 1 for at in places for k in range(_CANDIDATES)],
+            [stream for stream in streams for _ in range(_CANDIDATES)],
+        )
+        sizes = np.array([size for size, _ in candidates])
+        counts = np.stack([told for _, told in candidates if told is not None])
         logs = self.steering.log_chances(sizes, counts).reshape(-1, _CANDIDATES)
-        pairs = zip(drawn, logs, streams, strict=True)
-        return [candidates[chosen(np.cumsum(_softmax(row)), stream.random())] for candidates, row, stream in pairs]
+        taken = [
+            chosen(np.cumsum(_softmax(row)), [stream.random()]).item()
+            for row, stream in zip(logs, streams, strict=True)
+        ]
+        return [candidates[_CANDIDATES * sample + one] for sample, one in enumerate(taken)]
 
 
 def steering_for(

@@ -234,6 +234,15 @@ def test_progress_when_forced(gen: Call) -> None:
     assert "/s" in err
 
 
+def test_the_log_of_a_job_says_how_far_it_is(gen: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adit.cli.gen_screen.LINE_EVERY", 0.0)
+    code, _, err = gen("--n", 4, "--batch-size", 2)
+    assert code == 0 and [line.split(",")[0] for line in err.splitlines()][-1] == "4 of 4 molecules"
+    assert re.match(r"2 of 4 molecules, [\d.e+]+/s, 0:00:0\d left", err.splitlines()[1])
+    for silent in ("--quiet", "--no-progress"):
+        assert gen("--n", 4, "--batch-size", 2, "--overwrite", silent)[2] == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -20,18 +20,22 @@ if TYPE_CHECKING:
     from adit.system import AtomicSystem
 
 
+LINE_EVERY = 60.0
+"""Seconds after which the log of a job, which has no terminal, gets another line."""
+
+
 def open_console(progress: bool | None, quiet: bool) -> Console:
-    """Where progress is shown: stderr, if that is a terminal or it is asked for."""
+    """Where progress is shown: stderr, as a bar if that is a terminal or one is asked for."""
     from rich.console import Console
 
     shown = sys.stderr.isatty() if progress is None else progress
-    return Console(stderr=True, force_terminal=True) if shown and not quiet else Console(stderr=True, quiet=True)
+    return Console(stderr=True, force_terminal=shown, quiet=quiet or progress is False)
 
 
 @contextmanager
 def status(console: Console, text: str) -> Iterator[None]:
     """A line that says what is being done."""
-    if console.quiet:
+    if console.quiet or not console.is_terminal:
         yield
     else:
         with console.status(text):
@@ -40,11 +44,12 @@ def status(console: Console, text: str) -> Iterator[None]:
 
 @contextmanager
 def progress_bar(console: Console, done: int, block: int, options: Options) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar; the function it gives takes how many are kept and how many were drawn."""
+    """A progress bar, or now and then a line; the function it gives takes how many are kept and how many were drawn."""
     from rich.progress import Progress
 
     start, first = time.perf_counter(), done
-    with Progress(*progress_columns(), console=console, disable=console.quiet) as bar:
+    said, bare = start, console.quiet or not console.is_terminal
+    with Progress(*progress_columns(), console=console, disable=bare) as bar:
         task = bar.add_task(noun(options), total=options.n, completed=done, rate=f"in blocks of {block:,}")
 
         def advance(kept: int, drawn: int) -> None:
@@ -52,6 +57,12 @@ def progress_bar(console: Console, done: int, block: int, options: Options) -> I
             left = f", {_duration((options.n - kept) / rate)} left" if rate and kept < options.n else ""
             share = f", {kept / drawn:.0%} {asked(options)}" if options.valid_only else ""
             bar.update(task, completed=kept, rate=f"{rate:.3g}/s{share}{left}")
+            nonlocal said
+            if bare and not console.quiet and time.perf_counter() - said >= LINE_EVERY:
+                said = time.perf_counter()
+                print(
+                    f"{kept:,} of {options.n:,} {noun(options)}, {rate:.3g}/s{share}{left}", file=sys.stderr, flush=True
+                )
 
         yield advance
 
