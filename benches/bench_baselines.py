@@ -33,8 +33,10 @@ from baselines.timing import GROUPED, Bench, Sizes, Timer, Way, gflop
 from baselines.workloads import Workload, workloads
 
 SAMPLES = 10_000
-OURS = (2.0, 30.0)
+OURS = (1.5, 30.0)
 """Seconds for each of `--minutes`, and at most, after which no more blocks of ours are measured for a workload."""
+SEARCH = 7 / 8
+"""Of `--minutes`, after which no more ways are tried, and no plots begun."""
 LEAST = {"cpu": 2.0, "cuda": 0.3}
 """`Bench.least`; nobody else uses the GPU."""
 PLOTTED = ("EDM", "EQGAT-diff", "SemlaFlow", "TABASCO-hot", "ADiT-S")
@@ -49,7 +51,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--workloads", nargs="+", metavar="NAME", help="qm9, geom, mp20; default: all")
     parser.add_argument("--batch", type=int, help="systems in the common batch; default: 16 on a CPU, 256 on a GPU")
     parser.add_argument("--repeats", type=int, default=5, help="of which the median is taken")
-    parser.add_argument("--minutes", type=float, default=15.0, help="3/4 for measuring and search, after 7/8 no plots")
+    parser.add_argument("--minutes", type=float, default=15.0, help="after 7/8 nothing more is searched or plotted")
     parser.add_argument("--quick", action="store_true", help="batches of 2, no search, no plots: does it run?")
     parser.add_argument("--no-compile", action="store_true", help="torch.compile is not tried")
     parser.add_argument("--no-plots", action="store_true")
@@ -157,7 +159,7 @@ def compare(
     for entry, places in work:
         timer = Timer(bench, entry, build(entry, bench))
         for load, published in places:
-            share = 60 * (0.75 * options.minutes - elapsed()) / waiting
+            share = 60 * (SEARCH * options.minutes - elapsed()) / waiting
             waiting -= 1
             found[entry.name, load.name] = rows_of(timer, load, published, time.perf_counter() + share)
         del timer
@@ -219,7 +221,7 @@ def main(words: list[str] | None = None) -> None:
     report.write_csv(options.out / f"baselines-{generator.device.type}.csv", rows, about)
     if options.docs:
         report.fill(options.docs, f"bench-baselines {generator.device.type}", report.markdown(rows, about))
-    if not (options.quick or options.no_plots or elapsed() > 7 / 8 * options.minutes):
+    if not (options.quick or options.no_plots or elapsed() > SEARCH * options.minutes):
         say("Plots")
         points = list(sweep(generator, bench))
         report.write_csv(options.out / f"baselines-{generator.device.type}-sweep.csv", points, about)

@@ -96,34 +96,30 @@ def wanted_elements(
         InvalidInputError: what is given names no elements, or contradicts itself.
     """
     given = zip(names, (chemical_system, elements, exclude_elements), strict=True)
-    exactly, some, others = (None if what is None else _element_set(name, what) for name, what in given)
-    if exactly is not None:
-        if some is not None or others is not None:
+    exactly, some, others = ([] if what is None else _symbols(name, what) for name, what in given)
+    if exactly:
+        if some or others:
             raise InvalidInputError(
                 f"{names[0]} names all elements that there are; leave out {' and '.join(names[1:])}"
             )
-        return Elements(exactly, ~exactly, f"exactly {_joined(exactly)}")
-    if some is None and others is None:
+        return Elements(_mask(exactly), ~_mask(exactly), f"exactly {'-'.join(exactly)}")
+    if both := [symbol for symbol in some if symbol in others]:
+        raise InvalidInputError(f"{names[1]} and {names[2]} both name {'-'.join(both)}")
+    if not (some or others):
         return None
-    nothing = np.zeros(len(SYMBOLS) - 1, dtype=bool)
-    present, absent = (nothing if one is None else one for one in (some, others))
-    if (present & absent).any():
-        raise InvalidInputError(f"{names[1]} and {names[2]} both name {_joined(present & absent)}")
-    words = (("with", present), ("without", absent))
-    return Elements(present, absent, ", ".join(f"{word} {_joined(one)}" for word, one in words if one.any()))
+    words = ", ".join(f"{word} {'-'.join(these)}" for word, these in (("with", some), ("without", others)) if these)
+    return Elements(_mask(some), _mask(others), words)
 
 
-def _element_set(name: str, given: Symbols) -> NDArray[np.bool_]:
+def _symbols(name: str, given: Symbols) -> list[str]:
     symbols = re.split(r"[-,\s]+", given.strip()) if isinstance(given, str) else list(given)
-    found = np.zeros(len(SYMBOLS) - 1, dtype=bool)
     for symbol in symbols:
         if not isinstance(symbol, str) or symbol not in SYMBOLS[1:]:
             raise InvalidInputError(f"{name} must be elements from H to Fm, such as Li-P-S; got {symbol!r}")
-        found[NUMBERS[symbol] - 1] = True
     if not symbols:
         raise InvalidInputError(f"{name} names no element; leave it out")
-    return found
+    return list(dict.fromkeys(symbols))
 
 
-def _joined(elements: NDArray[np.bool_]) -> str:
-    return "-".join(SYMBOLS[k + 1] for k in np.flatnonzero(elements))
+def _mask(symbols: Sequence[str]) -> NDArray[np.bool_]:
+    return np.isin(SYMBOLS[1:], symbols)
