@@ -97,6 +97,8 @@ class Substituted(Choices):
 
     def listed(self) -> Choices | None:
         """All that can be drawn, none perhaps, if they are few; else None."""
+        if self.wanted is None and np.count_nonzero(self.probabilities) > _FEW:
+            return None  # before tables are made that only drawing needs
         rows, olds, weights = self._exchanges
         possible = weights > 0
         if possible.sum() > _FEW:
