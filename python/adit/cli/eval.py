@@ -16,13 +16,16 @@ from adit.cli.eval_stages import (
     EnergyOption,
     HullOption,
     ReconstructOption,
+    RelaxedOption,
     RelaxOption,
     RelaxSampleOption,
     StrainOption,
     StrainSampleOption,
     WorkOption,
+    check_relaxed,
     default_work,
     further_stages,
+    write_relaxed,
 )
 from adit.errors import InvalidInputError
 from adit.output import writing
@@ -88,13 +91,15 @@ def evaluate(
     strain_sample: StrainSampleOption = 100,
     relax: RelaxOption = None,
     relax_sample: RelaxSampleOption = None,
+    relaxed: RelaxedOption = None,
     hull: HullOption = None,
     work: WorkOption = None,
     reconstruct: ReconstructOption = None,
     compare: Annotated[bool, typer.Option("--compare", help="Put runs side by side, with published figures.")] = False,
 ) -> None:
     """Judges generated molecules and crystals: validity, uniqueness, stability, novelty, geometry, distributions."""
-    outputs = {"--json": json_path, "--report": report}
+    outputs = {"--json": json_path, "--report": report, "--relaxed": relaxed}
+    check_relaxed(relaxed, relax)
     if compare:
         _check_outputs(outputs, [("is to be compared", path) for path in paths])
         _compare(paths, report)
@@ -134,6 +139,8 @@ def evaluate(
         )
     if json_path is not None:
         found.save(json_path)
+    if relaxed is not None:
+        write_relaxed(relaxed, more)
     _show(found)
     if report is not None:
         from adit.eval.report import write_html

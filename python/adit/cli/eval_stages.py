@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from adit.errors import InvalidInputError
+from adit.output import writing
+
 if TYPE_CHECKING:
     from adit.eval.reference import Reference
     from adit.eval.stages import Stage
@@ -38,6 +41,14 @@ RelaxOption = Annotated[
 ]
 RelaxSampleOption = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Relax so many crystals, drawn at random. Default: all.")
+]
+RelaxedOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Write what --relax makes of the crystals that have a hull, the lowest above it first: .extxyz, .xyz, or "
+        ".zip of CIFs.",
+    ),
 ]
 HullOption = Annotated[
     str | None,
@@ -100,6 +111,34 @@ def further_stages(
         stages += relaxation_stages(relax, hull, known, work, sample=relax_sample)
         typer.echo(f"relaxations are kept in {work}; after a kill the same command goes on", err=True)
     return stages
+
+
+def check_relaxed(relaxed: Path | None, relax: str | None) -> None:
+    """Before the work.
+
+    Raises:
+        InvalidInputError: nothing will be relaxed, or such a file cannot hold crystals one after the other.
+    """
+    if relaxed is None:
+        return
+    if relax is None:
+        raise InvalidInputError("--relaxed is for what --relax makes; say with which potential, e.g. --relax chgnet")
+    if relaxed.suffix.lower() not in (".extxyz", ".xyz", ".zip"):
+        raise InvalidInputError(f"--relaxed {relaxed}: must end in .extxyz, .xyz or .zip (of CIFs)")
+
+
+def write_relaxed(relaxed: Path, stages: list[Stage]) -> None:
+    """What the last of the stages made."""
+    from adit.convert import write
+    from adit.eval.relaxation_stages import StabilityStage
+
+    found = next(stage.relaxed for stage in stages if isinstance(stage, StabilityStage))
+    if not found:
+        typer.echo(f"no crystal was relaxed that has a hull; {relaxed} is not written", err=True)
+        return
+    with writing(relaxed):
+        relaxed.parent.mkdir(parents=True, exist_ok=True)
+        write(relaxed, found)
 
 
 def _reconstruction(folder: Path) -> list[Stage]:

@@ -24,12 +24,13 @@ from adit.eval.results import Kind, Metric
 from adit.eval.stages import CRYSTAL_PROTOCOL, Figure, Findings, Quantile, Samples, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from adit.eval.energy.fire import Potential
+    from adit.eval.energy.fire import Potential, Relaxed
     from adit.eval.workers import Advance
+    from adit.system import AtomicSystem
 
 _TABLES = (".csv", ".csv.gz", ".json", ".json.gz")
 
@@ -110,12 +111,18 @@ class HullStage:
 
 @dataclass(slots=True)
 class StabilityStage:
-    """Relaxation, energy above the hull, S.U.N. and M.S.U.N."""
+    """Relaxation, energy above the hull, S.U.N. and M.S.U.N.
+
+    Attributes:
+        relaxed: what came of those that converged and have a hull, the lowest above it first; `info` has
+            `energy_above_hull` and `formation_energy_per_atom` (eV per atom), and `msun` if novelty is known.
+    """
 
     hull: HullStage
     sample: int | None = None
     most_steps: int = 500
     kind: Kind = "crystals"
+    relaxed: list[AtomicSystem] = field(default_factory=list, init=False)
 
     @property
     def protocol(self) -> str:
@@ -143,6 +150,7 @@ class StabilityStage:
         )
         unique, novel = _flags([samples.rows[k]["protocols"][CRYSTAL_PROTOCOL] for k in places.tolist()])
         judged = stability(chosen, relaxed, self.hull.held, unique=unique, novel=novel)
+        self.relaxed = _best(relaxed.results, judged)
         rows: list[dict[str, Any] | None] = [None] * len(samples.systems)
         for place, row in zip(places.tolist(), judged.rows, strict=True):
             rows[place] = {name: value for name, value in asdict(row).items() if value is not None}
@@ -199,6 +207,18 @@ class StabilityStage:
             f"{judged.note}. Stable: at most {STABLE:g}, metastable: at most {METASTABLE:g} eV/atom above it; what "
             f"does not converge or has no hull counts as neither.{which}{sun} Kept in {self.hull.folder}."
         )
+
+
+def _best(results: Sequence[Relaxed], judged: Stability) -> list[AtomicSystem]:
+    """As `StabilityStage.relaxed`."""
+    pairs = [(row, result) for row, result in zip(judged.rows, results, strict=True) if math.isfinite(row.above_hull)]
+    found = []
+    for row, result in sorted(pairs, key=lambda pair: pair[0].above_hull):
+        own = {"energy_above_hull": row.above_hull, "formation_energy_per_atom": row.formation_energy}
+        if row.msun is not None:
+            own["msun"] = row.msun
+        found.append(replace(result.system, info={**result.system.info, **own}))
+    return found
 
 
 def _flags(verdicts: list[dict[str, Any]]) -> tuple[list[bool], list[bool] | None]:

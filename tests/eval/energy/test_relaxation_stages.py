@@ -14,15 +14,18 @@ import ase.io
 import numpy as np
 import pytest
 from ase.build import bulk
+from typer.testing import CliRunner
 
 import adit
+from adit.cli.eval import app
+from adit.convert import read, write
 from adit.data.packed import PackedDataset
 from adit.errors import AditError, InvalidInputError
 from adit.eval import evaluate
 from adit.eval.energy.relax import relax
 from adit.eval.energy.stable import judge
 from adit.eval.reference import Reference
-from adit.eval.relaxation_stages import relaxation_stages
+from adit.eval.relaxation_stages import StabilityStage, relaxation_stages
 from adit.eval.results import Evaluation
 from adit.system import AtomicSystem
 
@@ -84,6 +87,51 @@ def test_figures_are_those_of_judge(known: Reference, samples: list[AtomicSystem
     assert (tmp_path / "ase.calculators.emt-EMT" / "relaxed" / "relaxations.jsonl").is_file()
     found.save(tmp_path / "x.json")
     assert "Infinity" not in (tmp_path / "x.json").read_text()
+    (made,) = (stage.relaxed for stage in stages if isinstance(stage, StabilityStage))
+    above = [one.info["energy_above_hull"] for one in made]
+    assert above == sorted(row.above_hull for row in expected.rows if np.isfinite(row.above_hull))
+    again = judge(made, known.data, EMT_NAME, **{name: [True] * 3 for name in flags})  # type: ignore[arg-type]
+    assert [row.above_hull for row in again.rows] == pytest.approx(above, abs=1e-3)
+    assert all(row.steps <= 2 and row.rmsd < 0.01 for row in again.rows), "they are relaxed"
+    assert [one.info["msun"] for one in made] == [
+        row.msun for row in sorted(expected.rows, key=lambda row: row.above_hull) if np.isfinite(row.above_hull)
+    ]
+
+
+def test_relaxed_crystals_are_written(
+    known: Reference, samples: list[AtomicSystem], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write("known.extxyz", list(known.data))
+    write("samples.extxyz", samples)
+    common = ["samples.extxyz", "--relax", EMT_NAME, "--reference", "known.extxyz", "--work", "work"]
+    for name in ("best.extxyz", "best.zip"):
+        done = CliRunner().invoke(app, [*common, "--relaxed", name])
+        assert done.exit_code == 0, done.output
+        made = read(name)
+        assert sorted(one.formula for one in made) == ["Ag2Au2", "Ag2Au2", "AuCu3"], "nickel has no hull"
+    above = [one.info["energy_above_hull"] for one in read("best.extxyz")]
+    assert above == sorted(above) and all("formation_energy_per_atom" in one.info for one in read("best.extxyz"))
+    write("nickel.extxyz", samples[3:])
+    done = CliRunner().invoke(app, ["nickel.extxyz", *common[1:-1], "other", "--relaxed", "none.extxyz"])
+    assert done.exit_code == 0 and "none.extxyz is not written" in done.stderr and not Path("none.extxyz").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--relaxed", "x.extxyz"], "--relaxed is for what --relax makes"),
+        (["--relaxed", "x.sdf", "--relax", EMT_NAME], "must end in .extxyz, .xyz or .zip"),
+        (["--relaxed", "s.extxyz", "--relax", EMT_NAME], "would replace what is to be judged"),
+    ],
+)
+def test_what_relaxed_cannot_be(
+    options: list[str], words: str, samples: list[AtomicSystem], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write("s.extxyz", samples)
+    done = CliRunner().invoke(app, ["s.extxyz", *options])
+    assert isinstance(done.exception, AditError) and words in str(done.exception)
 
 
 def test_a_sample_and_no_novelty(known: Reference, samples: list[AtomicSystem], tmp_path: Path) -> None:
