@@ -106,7 +106,8 @@ def evaluate(
         return
     if len(paths) > 1:
         raise InvalidInputError(f"expected one file or folder; got {len(paths)}. Or compare JSON files with --compare")
-    known_by = [("is the --hull", hull), ("is to be passed through", reconstruct)]
+    known_by: list[tuple[str, str | Path | None]] = [("is to be passed through", reconstruct)]
+    known_by += [("is the --hull", name) for name in hull or ()]
     known_by += [("is the --reference", name) for name in reference or ()]
     _check_outputs({**outputs, "--work": work}, [("is to be judged", paths[0]), *known_by])
     from adit.eval import evaluation

@@ -51,10 +51,11 @@ RelaxedOption = Annotated[
     ),
 ]
 HullOption = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         metavar="NAME_OR_PATH",
-        help="Formation energies for --relax: a prepared data set, a split of it, or a file. Default: --reference.",
+        help="Formation energies for --relax: a prepared data set, a split of it, or a file. May be given several "
+        "times. Default: --reference.",
     ),
 ]
 WorkOption = Annotated[
@@ -87,7 +88,7 @@ def further_stages(
     strain_sample: int,
     relax: str | None,
     relax_sample: int | None,
-    hull: str | None,
+    hull: list[str] | None,
     work: Path,
     reconstruct: Path | None,
 ) -> list[Stage]:

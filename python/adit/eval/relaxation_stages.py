@@ -37,7 +37,7 @@ _TABLES = (".csv", ".csv.gz", ".json", ".json.gz")
 
 def relaxation_stages(
     calculator: str | Potential,
-    hull: str | None,
+    hull: str | Sequence[str] | None,
     known: Reference | None,
     work: str | os.PathLike[str],
     *,
@@ -49,7 +49,7 @@ def relaxation_stages(
     Args:
         calculator: name of a potential (see `adit.eval.energy.calculators.potential`), or one that is loaded.
         hull: the reference set of formation energies: a prepared data set by name, `mp20:train` for a split of it, a
-            file of crystals, a CSV or JSON of formulas; None for the crystals of `known`.
+            file of crystals, a CSV or JSON of formulas; several together; None for the crystals of `known`.
         known: what novelty is measured against; formulas alone are calibrated on its crystals.
         work: folder of the journals; with the same folder, what has been computed is not computed again.
         sample: crystals to relax, drawn at random; None for all.
@@ -63,8 +63,11 @@ def relaxation_stages(
     """
     if sample is not None and sample < 1:
         raise InvalidInputError(f"a sample must hold at least 1 crystal; got {sample}")
-    table = _table(hull, known)
-    fit = table if table.structures is not None else _calibration(table, known)
+    names: Sequence[str | None] = [hull] if hull is None or isinstance(hull, str) else hull
+    tables = [_table(name, known) for name in names or [None]]
+    table = tables[0] if len(tables) == 1 else _together(tables)
+    of_crystals = [one for one in tables if one.structures is not None]
+    fit = max(of_crystals, key=lambda one: len(one.energies)) if of_crystals else _calibration(table, known)
     model = potential(calculator) if isinstance(calculator, str) else calculator
     folder = Path(work) / re.sub(r"[^A-Za-z0-9.-]+", "-", model.name)
     try:
@@ -261,6 +264,17 @@ def _table(hull: str | None, known: Reference | None) -> Table:
             "set that has them with --hull, e.g. mp20"
         )
     return table
+
+
+def _together(tables: list[Table]) -> Table:
+    """All formation energies, for one hull."""
+    return Table(
+        " and ".join(table.name for table in tables),
+        np.concatenate([table.compositions for table in tables]),
+        np.concatenate([table.energies for table in tables]),
+        structures=None,
+        skipped=sum(table.skipped for table in tables),
+    )
 
 
 def _calibration(table: Table, known: Reference | None) -> Table:

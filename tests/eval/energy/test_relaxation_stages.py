@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import ase.io
@@ -158,6 +159,24 @@ def test_formulas_are_calibrated_on_the_reference(known: Reference, tmp_path: Pa
     assert above[0]["stability"]["above_hull"] == pytest.approx(above[1]["stability"]["above_hull"], abs=1e-4)
     with pytest.raises(InvalidInputError, match="formulas, no crystals"):
         relaxation_stages(EMT_NAME, str(path), None, tmp_path)
+
+
+def test_hulls_together_are_one(known: Reference, tmp_path: Path) -> None:
+    """As of all phases in one set; those known by formula alone count, and the larger set of crystals calibrates."""
+    phases = list(known.data)
+    write(tmp_path / "most.extxyz", phases[:-2])
+    write(tmp_path / "one.extxyz", phases[-2:-1])
+    (tmp_path / "formula.json").write_text(json.dumps({phases[-1].formula: -0.5}))
+    deeper = [*phases[:-1], replace(phases[-1], info={"formation_energy_per_atom": -0.5})]
+    write(tmp_path / "all.extxyz", deeper)
+    sample, rows = [alloy("AgAu3", 4.0), alloy("Cu2Au2", 3.9)], []
+    for names in (["one.extxyz", "formula.json", "most.extxyz"], ["all.extxyz"]):
+        hull = [str(tmp_path / name) for name in names]
+        stages = relaxation_stages(EMT_NAME, hull, None, tmp_path / f"{len(names)}")
+        rows.append([row["stability"] for row in evaluate(sample, stages=stages).rows])
+    assert rows[0][0]["above_hull"] > 0.2, "above the phase that is known by its formula"
+    for ours, theirs in zip(*rows, strict=True):
+        assert ours["above_hull"] == pytest.approx(theirs["above_hull"], abs=0.01), "calibrations differ"
 
 
 def test_what_is_wrong_is_said_before_any_work(known: Reference, mp20: list[AtomicSystem], tmp_path: Path) -> None:
