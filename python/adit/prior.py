@@ -246,7 +246,9 @@ def _drawn(
         return Choices(*atom_distribution({}, atoms))
     of = "" if atoms is None else f" of {low} to {high} atoms"
     if new:
-        raise InvalidInputError(f"there is no new formula {wanted.words}{of}; formula='training' draws known ones")
+        raise InvalidInputError(
+            f"there is no new formula {wanted.words}{of}; give a `formula`, or 'training' for those that are known"
+        )
     raise InvalidInputError(f"the training set has no formula {wanted.words}{of}")
 
 
