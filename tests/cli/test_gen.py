@@ -235,7 +235,7 @@ def test_progress_when_forced(gen: Call) -> None:
 
 
 def test_the_log_of_a_job_says_how_far_it_is(gen: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adit.cli.gen_screen.LINE_EVERY", 0.0)
+    monkeypatch.setattr("adit.cli.common.Log.every", 0.0)
     code, _, err = gen("--n", 4, "--batch-size", 2)
     assert code == 0 and [line.split(",")[0] for line in err.splitlines()][-1] == "4 of 4 molecules"
     assert re.match(r"2 of 4 molecules, [\d.e+]+/s, 0:00:0\d left", err.splitlines()[1])

@@ -234,6 +234,15 @@ def test_more_is_judged_on_request(tmp_path):
     assert set(found.rows[0]) >= {"posebusters", "strain_mmff", "reconstruction"}
 
 
+def test_the_log_of_a_job_says_how_far_it_is(monkeypatch):
+    monkeypatch.setattr("adit.cli.common.Log.every", 0.0)
+    result = call(DATA / "qm9.extxyz", "--protocol", "edm")
+    lines = [line for line in result.stderr.splitlines() if line.startswith("molecules")]
+    assert result.exit_code == 0 and lines, result.stderr
+    done, of = re.fullmatch(r".+: ([\d,]+) of ([\d,]+)", lines[0]).groups()
+    assert 0 < int(done) <= int(of)
+
+
 def test_as_a_program_an_error_is_one_line_and_code_2(tmp_path):
     (tmp_path / "bad.sdf").write_text("this is no molecule\n")
     command = [sys.executable, "-c", "from adit.cli.eval import main; main()", str(tmp_path / "bad.sdf")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,3 +83,19 @@ def progress_columns() -> tuple[ProgressColumn, ...]:
         TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
     )
+
+
+class Log:
+    """Lines on stderr that say how far a job without a terminal is, now and then, if it is `on`."""
+
+    every = 60.0
+    """Seconds."""
+
+    def __init__(self, on: bool) -> None:
+        self.on, self._said = on, time.monotonic()
+
+    def say(self, line: str) -> None:
+        """The line, if the last is long ago."""
+        if self.on and time.monotonic() - self._said >= self.every:
+            self._said = time.monotonic()
+            print(line, file=sys.stderr, flush=True)

@@ -212,19 +212,24 @@ def _show(found: Evaluation) -> None:
 
 @contextmanager
 def _progress() -> Iterator[Progress]:
-    """Bars for stages on stderr, if that is a terminal."""
+    """Bars for stages on stderr, if that is a terminal; else a line now and then."""
     from rich.console import Console
     from rich.progress import Progress as Bars
 
-    from adit.cli.common import progress_columns
+    from adit.cli.common import Log, progress_columns
 
-    console = Console(stderr=True, emoji=False)
+    console, log = Console(stderr=True, emoji=False), Log(on=not sys.stderr.isatty())
     with Bars(*progress_columns(), console=console, disable=not sys.stderr.isatty()) as bars:
 
         @contextmanager
         def stage(title: str, steps: int | None) -> Iterator[Advance]:
             task = bars.add_task(title, total=steps, rate="")
-            yield lambda count: bars.update(task, advance=count)
+
+            def advance(count: int) -> None:
+                bars.update(task, advance=count)
+                log.say(f"{title}: {bars.tasks[task].completed:,.0f}{f' of {steps:,}' if steps is not None else ''}")
+
+            yield advance
             bars.update(task, total=bars.tasks[task].completed)
 
         yield stage

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adit.cli.common import progress_columns
+from adit.cli.common import Log, progress_columns
 from adit.cli.gen_filter import within
 
 if TYPE_CHECKING:
@@ -18,10 +18,6 @@ if TYPE_CHECKING:
 
     from adit.cli.gen_options import Options
     from adit.system import AtomicSystem
-
-
-LINE_EVERY = 60.0
-"""Seconds after which the log of a job, which has no terminal, gets another line."""
 
 
 def open_console(progress: bool | None, quiet: bool) -> Console:
@@ -48,8 +44,8 @@ def progress_bar(console: Console, done: int, block: int, options: Options) -> I
     from rich.progress import Progress
 
     start, first = time.perf_counter(), done
-    said, bare = start, console.quiet or not console.is_terminal
-    with Progress(*progress_columns(), console=console, disable=bare) as bar:
+    log = Log(on=not (console.quiet or console.is_terminal))
+    with Progress(*progress_columns(), console=console, disable=not console.is_terminal or console.quiet) as bar:
         task = bar.add_task(noun(options), total=options.n, completed=done, rate=f"in blocks of {block:,}")
 
         def advance(kept: int, drawn: int) -> None:
@@ -57,12 +53,7 @@ def progress_bar(console: Console, done: int, block: int, options: Options) -> I
             left = f", {_duration((options.n - kept) / rate)} left" if rate and kept < options.n else ""
             share = f", {kept / drawn:.0%} {asked(options)}" if options.valid_only else ""
             bar.update(task, completed=kept, rate=f"{rate:.3g}/s{share}{left}")
-            nonlocal said
-            if bare and not console.quiet and time.perf_counter() - said >= LINE_EVERY:
-                said = time.perf_counter()
-                print(
-                    f"{kept:,} of {options.n:,} {noun(options)}, {rate:.3g}/s{share}{left}", file=sys.stderr, flush=True
-                )
+            log.say(f"{kept:,} of {options.n:,} {noun(options)}, {rate:.3g}/s{share}{left}")
 
         yield advance
 
