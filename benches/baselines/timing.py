@@ -114,6 +114,7 @@ class Timer:
     def compile(self) -> None:
         """The repeated layers, from now on, where a way wants it."""
         self.has_compiled = True
+        torch._dynamo.config.recompile_limit = 64  # sizes of a batch, each compiled by itself
         for block in self.network.blocks:
             block.compile(dynamic=self.dynamic)
 
@@ -127,7 +128,7 @@ class Timer:
 
         `until`: of `time.perf_counter`; ways that would begin later are not tried, and `late` says so.
         """
-        self.late = False
+        self.late, self.note = False, ""
         if not self.bench.search:
             return published
         batch, found = published.batch, published
@@ -151,11 +152,15 @@ class Timer:
         return replace(way, seconds=math.inf)
 
     def compiled(self, way: Way, sizes: Sizes) -> Way:
-        """One run of the same compiled; where that fails for dynamic shapes, for the one shape of a padded batch."""
+        """One run of the same compiled; where that fails for dynamic shapes, for each shape by itself, padded too."""
         made = self.attempt(replace(way, compiled=True), sizes)
-        if made.seconds == math.inf and self.dynamic and self.entry.masks:
-            self.note, self.dynamic, self.has_compiled = "", False, False
-            made = self.attempt(replace(way, arrangement=PADDED, compiled=True), sizes)
+        if made.seconds == math.inf and self.dynamic:
+            self.dynamic, self.has_compiled = False, False
+            arrangements = dict.fromkeys((way.arrangement, PADDED) if self.entry.masks else (way.arrangement,))
+            tried = [self.attempt(replace(way, arrangement=one, compiled=True), sizes) for one in arrangements]
+            made = min(tried, key=lambda one: one.seconds)
+        if made.seconds < math.inf:
+            self.note = ""
         return made
 
     def attempt(self, way: Way, sizes: Sizes) -> Way:
