@@ -258,6 +258,7 @@ def places(seed: int, system: int, indices: Iterable[int]) -> list[float]:
     Sample number k is at u + k x the golden ratio, modulo 1, u random. So of any n samples in succession about as many
     as expected, not only on average, are of each size and formula: fewer are of one formula, fewer are alike.
     """
+    # numpy pads [seed, system] with zeros: the stream of sample 0 begins with this number too, no other does
     shift = int(np.random.default_rng([seed, system]).integers(2**64, dtype=np.uint64))
     return [((shift + index * _GOLDEN) % 2**64 >> 11) / 2**53 for index in indices]
 
