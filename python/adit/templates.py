@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _FAR = 1e5
 _VACUUM = 8.0
-"""Angstrom; of MP-20's crystals 0.8 % have as much, hardly fewer than 5, hardly more than 12."""
+"""Angstrom; 0.8 % of MP-20's crystals have more than 5, nearly all of these more than 12."""
 DEFAULT_STRENGTH = 0.55
 """Three of four molecules come back as others then, half like the template on average (docs/generate.md)."""
 
