@@ -82,6 +82,12 @@ class Way:
         return f"{self.batch}, {self.arrangement}{', compiled' if self.compiled else ''}"
 
 
+def build(entry: Entry, bench: Bench) -> Baseline:
+    """The network with random weights, always the same, where it is timed."""
+    torch.manual_seed(0)
+    return entry.build().eval().to(bench.device)
+
+
 def evaluation(network: Baseline, sizes: Tensor, arrangement: str, guided: bool) -> Callable[[], None]:
     """A function that evaluates the network once for systems of these sizes."""
     parts = [sizes] if arrangement == PADDED else [sizes[sizes == size] for size in sizes.unique()]

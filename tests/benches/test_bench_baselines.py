@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import bench_baselines
 from adit.generate import Generator
 from adit.weights import SamplingDefaults
 from baselines import ours, report
+from baselines.apart import apart, timed
 from baselines.common import Baseline
 from baselines.registry import MOLECULE, select
 from baselines.report import Point, Row
@@ -234,6 +236,20 @@ def test_wrong_names_are_refused() -> None:
         bench_baselines.main(["--baselines", "nothing"])
     with pytest.raises(SystemExit, match=r"unknown workloads \['qm8'\]; known: qm9, geom, mp20"):
         bench_baselines.main(["--workloads", "qm8"])
+
+
+def whose(timer: Timer, number: int) -> tuple[str, int, int, int]:
+    return timer.entry.name, os.getpid(), torch.get_num_threads(), math.isqrt(number)
+
+
+def test_each_network_has_a_process_of_its_own() -> None:
+    with apart(BENCH, ["EDM", "FlowMM"]) as networks:
+        seen = {name: timed(process, whose, 9) for name, process in networks.items()}
+        with pytest.raises(ValueError, match="nonnegative"):
+            timed(networks["EDM"], whose, -1)
+    assert {name: one[0] for name, one in seen.items()} == {"EDM": "EDM", "FlowMM": "FlowMM"}
+    assert len({os.getpid(), *(one[1] for one in seen.values())}) == 3
+    assert {one[2:] for one in seen.values()} == {(torch.get_num_threads(), 3)}
 
 
 @pytest.mark.slow
