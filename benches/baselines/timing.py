@@ -88,6 +88,10 @@ def build(entry: Entry, bench: Bench) -> Baseline:
     return entry.build().eval().to(bench.device)
 
 
+def _seconds(way: Way) -> float:
+    return way.seconds
+
+
 def evaluation(network: Baseline, sizes: Tensor, arrangement: str, guided: bool) -> Callable[[], None]:
     """A function that evaluates the network once for systems of these sizes."""
     parts = [sizes] if arrangement == PADDED else [sizes[sizes == size] for size in sizes.unique()]
@@ -119,10 +123,10 @@ class Timer:
 
     def compile(self) -> None:
         """The repeated layers, from now on, where a way wants it."""
-        self.has_compiled = True
         torch._dynamo.config.recompile_limit = 64  # sizes of a batch, each compiled by itself
         for block in self.network.blocks:
             block.compile(dynamic=self.dynamic)
+        self.has_compiled = True
 
     def published(self, sizes: Sizes) -> Way:
         """At the batch size of all, arranged as in the published code."""
@@ -130,25 +134,29 @@ class Timer:
         return self.time(Way(batch=self.bench.batch, arrangement=arrangement), sizes)
 
     def best(self, published: Way, sizes: Sizes, until: float = math.inf) -> Way:
-        """The fastest way found: other batch sizes, both arrangements, and the best of these compiled.
+        """The fastest way found: other batch sizes, both arrangements, and the fastest of each arrangement compiled.
 
         `until`: of `time.perf_counter`; ways that would begin later are not tried, and `late` says so.
         """
         self.late, self.note = False, ""
         if not self.bench.search:
             return published
-        batch, found = published.batch, published
+        batch, fastest = published.batch, {published.arrangement: published}
         for size in (4 * batch, max(batch // 4, 1), batch):
             for arrangement in (PADDED, GROUPED) if self.entry.masks else (GROUPED,):
                 way = Way(batch=size, arrangement=arrangement)
                 if way == replace(published, seconds=way.seconds) or published.seconds * size > self.bench.patience:
                     continue
-                found = min(found, self.in_time(until, self.attempt, way, sizes), key=lambda tried: tried.seconds)
-        if self.bench.compiles:
-            found = min(found, self.in_time(until, self.compiled, found, sizes), key=lambda tried: tried.seconds)
+                tried = self.in_time(until, self.attempt, way, sizes)
+                fastest[arrangement] = min(fastest.get(arrangement, tried), tried, key=_seconds)
+        eager = sorted((way for way in fastest.values() if way.seconds < math.inf), key=_seconds)
+        compiled = [self.in_time(until, self.compiled, way, sizes) for way in eager if self.bench.compiles]
+        found = min(eager + compiled, key=_seconds)
+        if any(way.seconds < math.inf for way in compiled):
+            self.note = ""
         if found == published:
             return published
-        return min(published, self.time(found, sizes), key=lambda tried: tried.seconds)
+        return min(published, self.time(found, sizes), key=_seconds)
 
     def in_time(self, until: float, trial: Callable[[Way, Sizes], Way], way: Way, sizes: Sizes) -> Way:
         """A trial of a way; after `until` none is made and the way counts as infinitely slow."""
@@ -158,15 +166,11 @@ class Timer:
         return replace(way, seconds=math.inf)
 
     def compiled(self, way: Way, sizes: Sizes) -> Way:
-        """One run of the same compiled; where that fails for dynamic shapes, for each shape by itself, padded too."""
+        """One run of the same compiled; where that fails for dynamic shapes, from then on for each shape by itself."""
         made = self.attempt(replace(way, compiled=True), sizes)
         if made.seconds == math.inf and self.dynamic:
             self.dynamic, self.has_compiled = False, False
-            arrangements = dict.fromkeys((way.arrangement, PADDED) if self.entry.masks else (way.arrangement,))
-            tried = [self.attempt(replace(way, arrangement=one, compiled=True), sizes) for one in arrangements]
-            made = min(tried, key=lambda one: one.seconds)
-        if made.seconds < math.inf:
-            self.note = ""
+            made = self.attempt(replace(way, compiled=True), sizes)
         return made
 
     def attempt(self, way: Way, sizes: Sizes) -> Way:

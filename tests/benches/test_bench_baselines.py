@@ -21,7 +21,7 @@ from baselines.apart import apart, timed
 from baselines.common import Baseline
 from baselines.registry import MOLECULE, select
 from baselines.report import Point, Row
-from baselines.timing import GROUPED, PADDED, Bench, Timer, Way, evaluation
+from baselines.timing import GROUPED, PADDED, Bench, Sizes, Timer, Way, evaluation
 from baselines.workloads import Workload, workloads
 
 DOCS = Path(__file__).parents[2] / "docs" / "benchmarks.md"
@@ -133,7 +133,24 @@ def test_nothing_is_compiled_that_is_not_to_be() -> None:
 def test_search_falls_back_to_static_shapes() -> None:
     timer = Timer(BENCH, select(["EDM"])[0], Recorder(Stubborn(RuntimeError("no C++"), only_dynamic=True)))
     way = timer.compiled(Way(batch=4, arrangement=GROUPED), growing)
-    assert math.isfinite(way.seconds) and str(way) == "4, padded, compiled" and timer.note == ""
+    assert math.isfinite(way.seconds) and str(way) == "4, by size, compiled" and not timer.dynamic
+
+
+class Scripted(Timer):
+    """Times nothing: by size eager is slower, and padded cannot be compiled."""
+
+    def time(self, way: Way, sizes: Sizes, repeats: int | None = None) -> Way:
+        if way.compiled and way.arrangement == PADDED:
+            raise RuntimeError("no C++")
+        return replace(way, seconds={PADDED: 1.0, GROUPED: 2.0}[way.arrangement] / (8 if way.compiled else 1))
+
+
+def test_the_fastest_of_each_arrangement_is_compiled() -> None:
+    timer = Scripted(BENCH, select(["EDM"])[0], Recorder())
+    best = timer.best(timer.published(growing), growing)
+    assert (best.arrangement, best.compiled, best.seconds, timer.note) == (GROUPED, True, 0.25, "")
+    alone = Scripted(BENCH, select(["EQGAT-diff"])[0], Recorder())
+    assert alone.best(alone.published(growing), growing).arrangement == GROUPED
 
 
 def test_errors_of_a_network_itself_are_not_hidden() -> None:
