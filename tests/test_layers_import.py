@@ -45,9 +45,11 @@ train.checkpoint train.optim train.latents train.graphs train.meter train.loop t
 weights
 train.reconstruct
 prior
+known_cell
 templates
 steering
 blocks
+decoding
 generate
 train.validate
 train.stages

@@ -134,7 +134,8 @@ class Timer:
         return self.time(Way(batch=self.bench.batch, arrangement=arrangement), sizes)
 
     def best(self, published: Way, sizes: Sizes, until: float = math.inf) -> Way:
-        """The fastest way found: other batch sizes, both arrangements, and the fastest of each arrangement compiled.
+        """The fastest way found: other batch sizes, both arrangements, and the fastest compiled; where that fails, the
+        fastest of the other arrangement.
 
         `until`: of `time.perf_counter`; ways that would begin later are not tried, and `late` says so.
         """
@@ -150,10 +151,12 @@ class Timer:
                 tried = self.in_time(until, self.attempt, way, sizes)
                 fastest[arrangement] = min(fastest.get(arrangement, tried), tried, key=_seconds)
         eager = sorted((way for way in fastest.values() if way.seconds < math.inf), key=_seconds)
-        compiled = [self.in_time(until, self.compiled, way, sizes) for way in eager if self.bench.compiles]
-        found = min(eager + compiled, key=_seconds)
-        if any(way.seconds < math.inf for way in compiled):
-            self.note = ""
+        found = eager[0]
+        for way in eager if self.bench.compiles else []:
+            compiled = self.in_time(until, self.compiled, way, sizes)
+            if compiled.seconds < math.inf:
+                self.note, found = "", min(found, compiled, key=_seconds)
+                break
         if found == published:
             return published
         return min(published, self.time(found, sizes), key=_seconds)

@@ -55,6 +55,7 @@ class Run:
         choose: the number of atoms of samples and the composition that each is told, by their numbers and streams.
         templates: what the samples are variations of, or None.
         steering: which properties they shall have, or None.
+        cells: (K, 3, 3) known cells, sample number k has that of k modulo K; or None.
         grid: the times of the solver.
         schedules: of the network, then its guide.
     """
@@ -65,6 +66,7 @@ class Run:
     choose: Callable[[Sequence[int], Sequence[np.random.Generator]], list[tuple[int, NDArray[np.int64] | None]]]
     templates: Templates | None
     steering: Steering | None
+    cells: NDArray[np.float64] | None
     grid: list[float]
     schedules: list[Schedule]
 

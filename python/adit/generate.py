@@ -16,15 +16,16 @@ import torch
 from torch import Tensor
 
 from adit.blocks import SYSTEMS, Group, Run, one_ahead, share_out
+from adit.decoding import Decoding
 from adit.elements import Symbols, composition, wanted_elements
 from adit.errors import BackendUnavailableError, CheckpointError, InvalidInputError
 from adit.flow.guidance import Network, guidance_labels, guided
 from adit.flow.path import interpolate
 from adit.flow.solver import SOLVERS, Predict, integrate, time_grid
+from adit.known_cell import KnownCell, known_cells
 from adit.models.denoiser import Denoiser, Schedule
 from adit.models.dit import CRYSTAL, MOLECULE, NULL
 from adit.models.layers import set_impl
-from adit.models.vae import Decoded
 from adit.ops.dispatch import BFLOAT16_CAPABILITY, Impl, kernels
 from adit.ops.packing import Packing
 from adit.packing import SystemLike, Systems
@@ -155,6 +156,7 @@ class Generator:
         exclude_elements: Symbols | None = None,
         like: SystemLike | Systems | Templates | None = None,
         strength: float | None = None,
+        cell: KnownCell | None = None,
         properties: Mapping[str, Bounds] | None = None,
         property_scale: float | None = None,
         batch_size: int | None = None,
@@ -192,6 +194,10 @@ class Generator:
             strength: how far from them, in (0, 1]: the share of noise in what is made clean again. Up to 0.3 they
                 come back as they were; 1 keeps only the number of atoms and the composition. Default
                 `adit.templates.DEFAULT_STRENGTH`.
+            cell: of crystals, if it is known: as `adit.known_cell.known_cells` takes it; of several, sample number k
+                has number k modulo their number. Atoms are found for it, `formula` being that of a primitive cell, and
+                samples have its Niggli cell. How far from it the network's own would have been stands in `info` as
+                "cell_misfit", the smaller the likelier (`adit.decoding.Decoding.in_known_cells`).
             properties: what samples shall have, such as {"gap": 0.25} or {"gap": (0.3, math.inf), "mu": (0, 1)}, of
                 properties that a predictor knows (`predictors`), in its units. Compositions that are drawn are then
                 those likely to have it. What the predictor makes of a sample stands in its `info`, as "predicted_gap".
@@ -225,6 +231,9 @@ class Generator:
         if settings.guide != 1 and self.guide is None:
             raise InvalidInputError(f"the weights {self.weights.name!r} have no guide; leave `guide` out, or at 1")
         grid, templates, steering = time_grid(settings.steps), None, None
+        if cell is not None and system != "crystal":
+            raise InvalidInputError("`cell` is for crystals; leave it out, or ask for `system` 'crystal'")
+        cells = None if cell is None else known_cells(cell)
         if property_scale is not None and not properties:
             raise InvalidInputError("`property_scale` says how strongly to pull to `properties`; give them, too")
         if properties:
@@ -274,7 +283,7 @@ class Generator:
                 return [templates.choice(index) for index in indices]
             return drawn.draw_all(places(seed, SYSTEMS.index(system), indices), streams)
 
-        run = Run(system, seed, settings, choose, templates, steering, grid, schedules)
+        run = Run(system, seed, settings, choose, templates, steering, cells, grid, schedules)
         blocks = self._blocks(run, n, start, block, progress)
         return blocks if self.device.type == "cpu" else one_ahead(blocks)
 
@@ -343,12 +352,14 @@ class Generator:
             steering, toward = run.steering, None
             if steering is not None:
                 toward = partial(steering.gradient, packing=packing, counts_BE=counts)
-            latents = self._integrate(run, networks, self._noise(run, groups), kept, toward)
-            made = self._decode(run, latents[0], groups, packing, counts)
+            decoding = Decoding(self.model, run, groups, packing, counts)
+            within = None if run.cells is None else decoding.in_known_cells
+            latents = self._integrate(run, networks, self._noise(run, groups), kept, toward, within)
+            made = decoding.systems(latents[0])
             if steering is not None:
                 found = iter(steering.predicted(latents[0], packing, counts))
-                made = [(group, [replace(system, info=next(found)) for system in systems]) for group, systems in made]
-            return made
+                made = [[replace(one, info=dict(one.info) | next(found)) for one in systems] for systems in made]
+            return list(zip(groups, made, strict=True))
 
     def _encode(self, templates: Templates, groups: list[Group]) -> Tensor:
         """(1, T, latent dimensions)"""
@@ -370,12 +381,13 @@ class Generator:
         return torch.from_numpy(noise).to(self.device)[:, None]
 
     def _integrate(
-        self, run: Run, networks: list[Network], noise: Tensor, kept: Tensor | None, toward: Predict | None
-    ) -> Tensor:
-        """From noise alone, or from that of the first time over the latents `kept`; `toward` as in `guided`."""
+        self, run: Run, networks: list[Network], noise: Tensor, kept: Tensor | None, toward: Predict | None,
+        within: Callable[[Tensor], Tensor] | None,
+    ) -> Tensor:  # fmt: skip
+        """From noise alone, or from that of the first time over the latents `kept`; the last two as in `guided`."""
         draws, settings = iter(noise), run.settings
         network, *guide = networks
-        predict = guided(network, settings.cfg, settings.guide, guide[0] if guide else None, toward)
+        predict = guided(network, settings.cfg, settings.guide, guide[0] if guide else None, toward, within)
         x = next(draws)
         if kept is not None:
             x = interpolate(x, kept, torch.full((1,), run.grid[0], device=self.device))
@@ -387,27 +399,6 @@ class Generator:
                 "usual) or the defaults of the weights, and of properties smaller scales or nearer values"
             )
         return latents
-
-    def _decode(
-        self, run: Run, latents: Tensor, groups: list[Group], packing: Packing, counts: Tensor | None
-    ) -> list[tuple[Group, list[AtomicSystem]]]:
-        """In float32: bfloat16 would round coordinates to 0.01 Angstrom and a cell's angles to 0.2 degrees.
-
-        Crystals get the composition that was told: elements that are exchanged leave a crystal that can be one, while a
-        molecule with an atom too many would only be forced into a broken one.
-        """
-        decoder, crystal = self.model.decoder, run.system == "crystal"
-        periodic = torch.full((packing.systems,), crystal, device=self.device)
-        hidden = decoder.hidden(latents * self.model.latent_std + self.model.latent_mean, packing, periodic)
-        parts = torch.split(hidden, [group.atoms for group in groups])
-        told: Sequence[Tensor | None] = [None] * len(groups)
-        if crystal and counts is not None:
-            told = torch.split(counts, [len(group.indices) for group in groups])
-        made = []
-        for group, part, own in zip(groups, parts, told, strict=True):
-            decoded = Decoded(*decoder.read(part.view(-1, group.size, part.shape[-1])))
-            made.append((group, decoded.to_systems(periodic[: len(group.indices)], own)))
-        return made
 
     @property
     def _packs(self) -> bool:

@@ -38,7 +38,7 @@ from adit.cli.gen_options import (
 )
 from adit.cli.gen_options import targets as parse_targets
 from adit.cli.gen_output import Outputs, Run, prepare, read_back
-from adit.cli.gen_screen import asked, noun, open_console, print_table, progress_bar, property_rows, status
+from adit.cli.gen_screen import asked, misfit_rows, noun, open_console, print_table, progress_bar, property_rows, status
 from adit.errors import BackendUnavailableError, InvalidInputError
 from adit.output import writing
 
@@ -123,6 +123,14 @@ def generate(
     strength: Annotated[
         float | None, typer.Option(help="Above 0, at most 1: the share of noise in what --like starts from; 0.55.")
     ] = None,
+    cell: Annotated[
+        str | None,
+        typer.Option(
+            metavar="a,b,c,alpha,beta,gamma",
+            help="Crystals in this cell (Angstrom, degrees; of a centred lattice its letter first: F,5.43,...); "
+            "--formula is that of the primitive cell.",
+        ),
+    ] = None,
     wanted_properties: Annotated[
         list[str] | None,
         typer.Option(
@@ -206,6 +214,7 @@ def generate(
         exclude_elements=exclude_elements,
         like=tuple(like or ()),
         strength=strength,
+        cell=cell,
         property_=tuple(wanted_properties or ()),
         property_scale=property_scale,
         predictor=tuple(predictor or ()),
@@ -299,6 +308,7 @@ def _generate(
         elements=options.elements,
         exclude_elements=options.exclude_elements,
         like=templates,
+        cell=options.cell,
         properties=options.properties,
         property_scale=options.property_scale,
         batch_size=int(state.place["block"]),
@@ -427,6 +437,7 @@ def _conclude(
             rows.append((f"are {told}", f"{of_formula(systems, formulas, options.multiples).mean():.1%}"))
     if systems and options.wanted is not None:
         rows.append((f"are {options.wanted.words}", f"{has(systems, options.wanted).mean():.1%}"))
+    rows += misfit_rows(systems)
     for name, wanted in options.properties.items():
         rows += property_rows(systems, name, wanted)
     if options.valid_only:

@@ -93,6 +93,7 @@ class Options:
     exclude_elements: str | None
     like: tuple[str, ...]
     strength: float | None
+    cell: str | None
     property_: tuple[str, ...]
     property_scale: float | None
     predictor: tuple[str, ...]
@@ -127,6 +128,7 @@ class Options:
         self._check_elements()
         if self.strength is not None and not self.like:
             raise InvalidInputError("--strength says how far from the structures of --like; give it, too")
+        self._check_cell()
         if self.property_scale is not None and not 0 <= self.property_scale < math.inf:
             raise InvalidInputError(f"--property-scale must be a finite number, at least 0; got {self.property_scale}")
         if not self.properties and (self.predictor or self.property_scale is not None):
@@ -163,6 +165,18 @@ class Options:
             raise InvalidInputError(
                 f"{other}: leaves no room for formulas {self.wanted.words}; leave one of the two out"
             )
+
+    def _check_cell(self) -> None:
+        if self.cell is None:
+            return
+        from adit.known_cell import known_cells
+
+        if self.system != "crystal":
+            raise InvalidInputError("--cell is for crystals; leave it out, or add --system crystal")
+        try:
+            known_cells(self.cell)
+        except InvalidInputError as error:
+            raise InvalidInputError(str(error).replace("`cell`", "--cell", 1)) from error
 
     @property
     def wanted(self) -> Elements | None:

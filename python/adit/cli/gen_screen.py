@@ -72,6 +72,20 @@ def print_table(options: Options, rows: list[tuple[str, str]], files: list[Path]
     Console().print(table)
 
 
+def misfit_rows(systems: list[AtomicSystem]) -> list[tuple[str, str]]:
+    """How well samples fit the cell that was known; nothing where none was, or their format does not hold it."""
+    found = {
+        str(one.info.get("id", "")): float(one.info["cell_misfit"]) for one in systems if "cell_misfit" in one.info
+    }
+    if not found:
+        return []
+    best = sorted(found, key=found.__getitem__)[:3]
+    return [
+        ("misfit of the cell: median", f"{statistics.median(found.values()):.2%}"),
+        ("misfit of the cell: smallest", ", ".join(f"{found[name]:.2%} ({name})" for name in best)),
+    ]
+
+
 def property_rows(systems: list[AtomicSystem], name: str, wanted: float | tuple[float, float]) -> list[tuple[str, str]]:
     """What the predictor makes of a property of samples; nothing where their format does not hold it."""
     found = [float(system.info[key]) for system in systems if (key := f"predicted_{name}") in system.info]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,6 +21,9 @@ from adit.ops.block import dit_stack
 from adit.ops.dispatch import Impl
 from adit.ops.packing import Packing
 from adit.system import MAX_NUMBER, AtomicSystem
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 MASKED = 0
 """The atomic number that stands for a hidden type."""
@@ -90,25 +94,29 @@ class Decoded:
         turns = torch.atan2(self.phase[..., 1], self.phase[..., 0]) / (2 * math.pi)
         return wrap(turns)
 
-    def to_systems(self, periodic: Tensor, counts_BE: Tensor | None = None) -> list[AtomicSystem]:
-        """The most likely systems; `periodic` (B,) says which are crystals.
-
-        With `counts_BE`, the atoms of each element from hydrogen on: the most likely of this composition.
-
-        A crystal whose lattice parameters no cell can have keeps a nearly flat cell, so that it is
-        counted and judged invalid rather than dropped.
-        """
+    def numbers(self, counts_BE: Tensor | None = None) -> NDArray[np.integer]:
+        """(B, N) most likely atomic numbers; with the atoms of each element from hydrogen on, of this composition."""
         if counts_BE is None:
-            numbers = (self.logits.argmax(-1) + 1).cpu().numpy()
-        else:
-            systems, atoms, _ = self.logits.shape
-            logits, counts = self.logits.float().flatten(0, 1).contiguous().cpu().numpy(), counts_BE.cpu().numpy()
-            numbers = most_likely_types(logits, counts, atoms * np.arange(systems + 1)).reshape(systems, atoms)
-        lattice = self.lattice.double()
-        lengths = lattice[:, :3].clamp(min=0.1)
-        cells = lattice_cells(torch.cat([lengths, lattice[:, 3:]], -1), numbers.shape[1]).cpu().numpy()
-        # the least height that still makes a cell of 2e-6 cubic Angstrom: `AtomicSystem` wants a volume
-        cells[:, 2, 2] = np.maximum(cells[:, 2, 2], 2e-6 / (cells[:, 0, 0] * cells[:, 1, 1]))
+            return (self.logits.argmax(-1) + 1).cpu().numpy()
+        systems, atoms, _ = self.logits.shape
+        logits, counts = self.logits.float().flatten(0, 1).contiguous().cpu().numpy(), counts_BE.cpu().numpy()
+        return most_likely_types(logits, counts, atoms * np.arange(systems + 1)).reshape(systems, atoms)
+
+    def to_systems(
+        self, periodic: Tensor, counts_BE: Tensor | None = None, cells: NDArray[np.float64] | None = None
+    ) -> list[AtomicSystem]:
+        """The most likely systems; `periodic` (B,) says which are crystals. `counts_BE` as for `numbers`.
+
+        `cells` (B, 3, 3) are taken where they are known. A crystal whose lattice parameters no cell can have keeps a
+        nearly flat cell, so that it is counted and judged invalid rather than dropped.
+        """
+        numbers = self.numbers(counts_BE)
+        if cells is None:
+            lattice = self.lattice.double()
+            lengths = lattice[:, :3].clamp(min=0.1)
+            cells = lattice_cells(torch.cat([lengths, lattice[:, 3:]], -1), numbers.shape[1]).cpu().numpy()
+            # the least height that still makes a cell of 2e-6 cubic Angstrom: `AtomicSystem` wants a volume
+            cells[:, 2, 2] = np.maximum(cells[:, 2, 2], 2e-6 / (cells[:, 0, 0] * cells[:, 1, 1]))
         cartesian = self.cartesian.double().cpu().numpy()
         fractional = self.fractional.double().cpu().numpy()
         return [
