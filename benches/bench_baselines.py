@@ -25,7 +25,7 @@ from rich.console import Console
 from adit.generate import DEFAULT_WEIGHTS, Generator
 from baselines import ours, report
 from baselines.apart import apart, timed
-from baselines.common import parameter_count
+from baselines.common import Baseline, parameter_count
 from baselines.registry import MOLECULE, Entry, select
 from baselines.report import Point, Row, say
 from baselines.timing import GROUPED, Bench, Sizes, Timer, Way, build, gflop
@@ -60,8 +60,18 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
 
 
 def as_published(timer: Timer, loads: list[Workload]) -> list[Way]:
-    """One evaluation of each workload, run as published."""
-    return [timer.published(partial(load.sizes, hydrogens=timer.entry.hydrogens)) for load in loads]
+    """One evaluation of each workload, run as published, by the faster of two builds of the network, which stays.
+
+    Two builds of SemlaFlow, the same to the last bit, differ by a factor of two: where in memory they lie matters.
+    """
+
+    def built() -> tuple[list[Way], Baseline]:
+        timer.network = build(timer.entry, timer.bench)
+        hydrogens = timer.entry.hydrogens
+        return [timer.published(partial(load.sizes, hydrogens=hydrogens)) for load in loads], timer.network
+
+    ways, timer.network = min((built() for _ in range(2)), key=lambda one: sum(way.seconds for way in one[0]))
+    return ways
 
 
 def rows_of(timer: Timer, workload: Workload, published: Way, seconds: float) -> list[Row]:

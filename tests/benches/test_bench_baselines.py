@@ -272,6 +272,17 @@ def test_each_network_has_a_process_of_its_own() -> None:
     assert {one[2:] for one in seen.values()} == {(torch.get_num_threads(), 3)}
 
 
+def test_the_faster_of_two_builds_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    builds, seconds = [Recorder(), Recorder()], iter([3.0, 1.0, 0.5, 2.0])
+    waiting = iter(builds)
+    monkeypatch.setattr(bench_baselines, "build", lambda *_: next(waiting))
+    monkeypatch.setattr(Timer, "time", lambda self, way, sizes: replace(way, seconds=next(seconds)))
+    timer = Timer(BENCH, select(["EDM"])[0], Recorder())
+    load = Workload(name="x", title="X", system=MOLECULE, atoms={9: 1})
+    ways = bench_baselines.as_published(timer, [load, load])
+    assert [way.seconds for way in ways] == [0.5, 2.0] and timer.network is builds[1]
+
+
 @pytest.mark.slow
 def test_out_of_time_nothing_is_searched(tmp_path: Path) -> None:
     words = ["--baselines", "TABASCO-hot", "--workloads", "qm9", "--batch", "1", "--repeats", "1", "--minutes", "0"]
