@@ -13,6 +13,8 @@ published size, whose 100 steps are continued from a few.
 from __future__ import annotations
 
 import argparse
+import gc
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -24,11 +26,10 @@ from rich.console import Console
 
 from adit.generate import DEFAULT_WEIGHTS, Generator
 from baselines import ours, report
-from baselines.apart import apart, timed
 from baselines.common import Baseline, parameter_count
 from baselines.registry import MOLECULE, Entry, select
 from baselines.report import Point, Row, say
-from baselines.timing import GROUPED, Bench, Sizes, Timer, Way, build, gflop
+from baselines.timing import GROUPED, Bench, Sizes, Timer, Way, gflop
 from baselines.workloads import Workload, workloads
 
 SAMPLES = 10_000
@@ -59,29 +60,21 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def as_published(timer: Timer, loads: list[Workload]) -> list[Way]:
-    """One evaluation of each workload, run as published, by the faster of two builds of the network, which stays.
-
-    Two builds of SemlaFlow, the same to the last bit, differ by a factor of two: where in memory they lie matters.
-    """
-
-    def built() -> tuple[list[Way], Baseline]:
-        timer.network = build(timer.entry, timer.bench)
-        hydrogens = timer.entry.hydrogens
-        return [timer.published(partial(load.sizes, hydrogens=hydrogens)) for load in loads], timer.network
-
-    ways, timer.network = min((built() for _ in range(2)), key=lambda one: sum(way.seconds for way in one[0]))
-    return ways
+def build(entry: Entry, bench: Bench) -> Baseline:
+    torch.manual_seed(0)
+    return entry.build().eval().to(bench.device)
 
 
-def rows_of(timer: Timer, workload: Workload, published: Way, seconds: float) -> list[Row]:
-    """All rows of a network on a workload, one for each published number of evaluations.
+def as_published(timer: Timer, workload: Workload) -> Way:
+    """One evaluation, run as published."""
+    return timer.published(partial(workload.sizes, hydrogens=timer.entry.hydrogens))
 
-    `seconds`: after which no other way is begun.
-    """
+
+def rows_of(timer: Timer, workload: Workload, published: Way, until: float = math.inf) -> list[Row]:
+    """All rows of a network on a workload, one for each published number of evaluations; `until` as in `Timer.best`."""
     entry = timer.entry
     sizes = partial(workload.sizes, hydrogens=entry.hydrogens)
-    best = timer.best(published, sizes, time.perf_counter() + seconds)
+    best = timer.best(published, sizes, until)
     note = "; ".join(filter(None, (timer.note, "out of time before all ways were tried" if timer.late else "")))
     decoding = decoding_seconds(entry, published, timer.bench, sizes)
     rows = [
@@ -155,20 +148,23 @@ def compare(
         load.name: [our_row(generator, load, bench, options), our_row(large, load, bench, options, few)]
         for load in loads
     }
-    places = {
-        entry.name: [load for load in loads if load.system in entry.systems] for entry in select(options.baselines)
-    }
-    published, found, waiting = {}, {}, sum(map(len, places.values()))
-    with apart(bench, [name for name, there in places.items() if there]) as networks:
-        for name, network in networks.items():
-            published[name] = timed(network, as_published, places[name])
-            say(f"  {name}: timed as published")
-        for name in sorted(networks, key=lambda name: max(way.seconds for way in published[name])):
-            for load, way in zip(places[name], published[name], strict=True):
-                seconds = 60 * (SEARCH * options.minutes - elapsed()) / waiting
-                found[name, load.name] = timed(networks[name], rows_of, load, way, seconds)
-                waiting -= 1
-            networks[name].shutdown()
+    work = []
+    for entry in select(options.baselines):
+        timer = Timer(bench, entry, build(entry, bench))
+        if places := [(load, as_published(timer, load)) for load in loads if load.system in entry.systems]:
+            work.append((entry, places))
+            say(f"  {entry.name}: timed as published")
+    work.sort(key=lambda pair: max(published.seconds for _, published in pair[1]))
+    waiting, found = sum(len(places) for _, places in work), {}
+    for entry, places in work:
+        timer = Timer(bench, entry, build(entry, bench))
+        for load, published in places:
+            share = 60 * (SEARCH * options.minutes - elapsed()) / waiting
+            waiting -= 1
+            found[entry.name, load.name] = rows_of(timer, load, published, time.perf_counter() + share)
+        del timer
+        torch.compiler.reset()
+        gc.collect()
     for entry in select(options.baselines):
         for name, rows in tables.items():
             rows += found.get((entry.name, name), [])
@@ -182,24 +178,20 @@ def beside(row: Row, first: Row) -> Row:
 
 def sweep(generator: Generator, bench: Bench) -> Iterable[Point]:
     """Network seconds against atoms and against batch, for molecules; median of three."""
+    entries = [
+        ours.entry(generator, MOLECULE),
+        ours.entry(ours.published_size(generator), MOLECULE),
+        *select(PLOTTED, MOLECULE),
+    ]
     at, batches = max(bench.batch // 4, 1), [max(bench.batch // 16, 1) * 4**k for k in range(4)]
     places = [("atoms", atoms, at) for atoms in (9, 18, 29, 44, 64)] + [("batch", 18, batch) for batch in batches]
-    for entry in (ours.entry(generator, MOLECULE), ours.entry(ours.published_size(generator), MOLECULE)):
-        yield from swept(Timer(bench, entry, build(entry, bench)), places)
-    with apart(bench, PLOTTED) as networks:
-        for network in networks.values():
-            yield from timed(network, swept, places)
-
-
-def swept(timer: Timer, places: list[tuple[str, int, int]]) -> list[Point]:
-    """A network at all (against, atoms, batch)."""
-    points = []
-    for against, atoms, batch in places:
-        each = timer.time(Way(batch=batch, arrangement=GROUPED), lambda n, a=atoms: torch.full((n,), a), 3).seconds
-        seconds = SAMPLES * each * timer.entry.evaluations[0]
-        points.append(Point(network=timer.entry.name, against=against, atoms=atoms, batch=batch, seconds=seconds))
-    say(f"  {timer.entry.name}: swept")
-    return points
+    for entry in entries:
+        timer = Timer(bench, entry, build(entry, bench))
+        for against, atoms, batch in places:
+            each = timer.time(Way(batch=batch, arrangement=GROUPED), lambda n, a=atoms: torch.full((n,), a), 3).seconds
+            yield Point(network=entry.name, against=against, atoms=atoms, batch=batch,
+                        seconds=SAMPLES * each * entry.evaluations[0])  # fmt: skip
+        say(f"  {entry.name}: swept")
 
 
 def main(words: list[str] | None = None) -> None:

@@ -82,12 +82,6 @@ class Way:
         return f"{self.batch}, {self.arrangement}{', compiled' if self.compiled else ''}"
 
 
-def build(entry: Entry, bench: Bench) -> Baseline:
-    """The network with random weights, always the same, where it is timed."""
-    torch.manual_seed(0)
-    return entry.build().eval().to(bench.device)
-
-
 def _seconds(way: Way) -> float:
     return way.seconds
 

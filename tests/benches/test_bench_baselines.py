@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from adit.decoding import Decoding
 from adit.generate import Generator
 from adit.weights import SamplingDefaults
 from baselines import ours, report
-from baselines.apart import apart, timed
 from baselines.common import Baseline
 from baselines.registry import MOLECULE, select
 from baselines.report import Point, Row
@@ -256,31 +254,6 @@ def test_wrong_names_are_refused() -> None:
         bench_baselines.main(["--baselines", "nothing"])
     with pytest.raises(SystemExit, match=r"unknown workloads \['qm8'\]; known: qm9, geom, mp20"):
         bench_baselines.main(["--workloads", "qm8"])
-
-
-def whose(timer: Timer, number: int) -> tuple[str, int, int, int]:
-    return timer.entry.name, os.getpid(), torch.get_num_threads(), math.isqrt(number)
-
-
-def test_each_network_has_a_process_of_its_own() -> None:
-    with apart(BENCH, ["EDM", "FlowMM"]) as networks:
-        seen = {name: timed(process, whose, 9) for name, process in networks.items()}
-        with pytest.raises(ValueError, match="nonnegative"):
-            timed(networks["EDM"], whose, -1)
-    assert {name: one[0] for name, one in seen.items()} == {"EDM": "EDM", "FlowMM": "FlowMM"}
-    assert len({os.getpid(), *(one[1] for one in seen.values())}) == 3
-    assert {one[2:] for one in seen.values()} == {(torch.get_num_threads(), 3)}
-
-
-def test_the_faster_of_two_builds_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    builds, seconds = [Recorder(), Recorder()], iter([3.0, 1.0, 0.5, 2.0])
-    waiting = iter(builds)
-    monkeypatch.setattr(bench_baselines, "build", lambda *_: next(waiting))
-    monkeypatch.setattr(Timer, "time", lambda self, way, sizes: replace(way, seconds=next(seconds)))
-    timer = Timer(BENCH, select(["EDM"])[0], Recorder())
-    load = Workload(name="x", title="X", system=MOLECULE, atoms={9: 1})
-    ways = bench_baselines.as_published(timer, [load, load])
-    assert [way.seconds for way in ways] == [0.5, 2.0] and timer.network is builds[1]
 
 
 @pytest.mark.slow

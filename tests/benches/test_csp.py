@@ -41,6 +41,8 @@ def test_it_runs_on_weights_that_can_be_told(tmp_path: Path, capsys: pytest.Capt
     words = ["--weights", str(tmp_path / "w"), "--data", str(TINY), "--n", "2", "--tries", "1", "2", "--threads", "1"]
     csp.main(words)
     lines = capsys.readouterr().out.splitlines()
+    tries = ["  best of 1", "  best of 2"]
     assert [line.split(":")[0] for line in lines] == [
-        "formula told", "  best of 1", "  best of 2", "number of atoms alone", "  best of 1", "  best of 2"
+        "formula and cell told", *tries, "  of 2 the smallest misfit of the cell",
+        "formula told", *tries, "number of atoms alone", *tries,
     ]  # fmt: skip
