@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from pymatgen.core import Element
 
-from adit.elements import NUMBERS, SYMBOLS
+from adit.elements import ELECTRONEGATIVITY_RANKS, NUMBERS, SYMBOLS
 from adit.errors import AditError, InvalidInputError
 from adit.system import AtomicSystem
 
@@ -148,3 +149,11 @@ def test_nonsense_gives_nothing_but_our_errors(value) -> None:  # type: ignore[n
         except InvalidInputError:
             continue
         assert np.isfinite(system.positions).all() and ((system.numbers > 0) & (system.numbers <= 100)).all()
+
+
+def test_elements_are_sorted_as_pymatgen_sorts_them() -> None:
+    without = [2, 10, 18]
+    with_one = [element for element in map(Element.from_Z, range(1, 101)) if element.Z not in without]
+    expected = [element.Z for element in sorted(with_one)] + without
+    assert ELECTRONEGATIVITY_RANKS[expected].tolist()[:97] == list(range(97))
+    assert sorted(ELECTRONEGATIVITY_RANKS[without]) == [97, 98, 99]

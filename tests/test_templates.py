@@ -66,6 +66,21 @@ def test_a_little_noise_gives_crystals_back(generator: Generator) -> None:
     assert np.mean([matcher.fit(a, b) for a, b in zip(near, templates, strict=True)]) > 0.8
 
 
+def test_crystals_come_back_whatever_the_order_of_their_atoms(generator: Generator) -> None:
+    """Elements by turns and not one after the other: exactly the same variations."""
+    crystals = [one for one in held_out(True, 20) if len(set(one.numbers.tolist())) > 1]
+    mixed = []
+    for one in crystals:
+        turn = [int((one.numbers[:k] == number).sum()) for k, number in enumerate(one.numbers)]
+        order = np.lexsort((one.numbers, turn))
+        mixed.append(AtomicSystem(one.numbers[order], one.positions[order], one.cell))
+    assert any((a.numbers != b.numbers).any() for a, b in zip(crystals, mixed, strict=True))
+    near, nearer = (generator.sample(len(mixed), "crystal", like=given, strength=0.2) for given in (crystals, mixed))
+    for a, b in zip(near, nearer, strict=True):
+        np.testing.assert_array_equal(a.numbers, b.numbers)
+        np.testing.assert_allclose(a.positions, b.positions, atol=1e-4)
+
+
 def test_a_crystal_is_given_another_composition(generator: Generator) -> None:
     made = generator.sample(4, "crystal", like=SALT, strength=0.5, formula="KBr")
     assert [one.formula for one in made] == [

@@ -28,6 +28,18 @@ NUMBERS = {symbol: number for number, symbol in enumerate(SYMBOLS)}
 """`NUMBERS[symbol]` is the atomic number."""
 
 
+_FROM_THE_LEAST_ELECTRONEGATIVE = (
+    "Fr Cs K Rb Ba Ra Na Sr Li Ca Ac La Tb Yb Ce Pm Pr Nd Sm Eu Gd Dy Y Ho Er Tm Lu Pu Am Bk Cf Cm Es Fm Hf Th Mg Zr "
+    "Np Sc U Pa Ta Ti Mn Be Nb Al Tl V Zn Cr Cd In Ga Fe Co Cu Re Si Tc Ni Ag Sn Hg Po Ge Bi B Sb Te Mo As P At H Ir "
+    "Os Pd Rn Ru Pt Rh Pb W Au C Se S Xe I Br Kr N Cl O F Ar He Ne"
+)
+
+ELECTRONEGATIVITY_RANKS = np.zeros(len(SYMBOLS), dtype=np.int64)
+"""Of each atomic number its place by Pauling's electronegativity, those that share one by symbol and those without one
+last: the order in which pymatgen sorts elements, and in which the atoms of the Materials Project's cells stand."""
+ELECTRONEGATIVITY_RANKS[[NUMBERS[symbol] for symbol in _FROM_THE_LEAST_ELECTRONEGATIVE.split()]] = range(100)
+
+
 def hill_formula(counts: Mapping[str, int]) -> str:
     """Element symbols with their numbers of atoms in Hill order: carbon, hydrogen, then alphabetical; e.g. `C2H6O`."""
     first = [symbol for symbol in ("C", "H") if symbol in counts] if "C" in counts else []

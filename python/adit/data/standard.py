@@ -1,4 +1,4 @@
-"""The standard form in which a data set is kept: Niggli cells, wrapped positions, formula and space group known."""
+"""The standard form in which a data set is kept: Niggli cells, atoms sorted, formula and space group known."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from adit.convert.base import BrokenEntry
 from adit.data.base import Entry
+from adit.elements import ELECTRONEGATIVITY_RANKS
 from adit.errors import InvalidInputError
 from adit.system import AtomicSystem
 
@@ -28,6 +29,9 @@ SYMPREC = 0.1
 
 def standardise(entries: list[Entry]) -> list[Entry]:
     """Crystals in their Niggli cell, positions wrapped into it, the Cartesian frame kept.
+
+    Their atoms are sorted by `adit.elements.ELECTRONEGATIVITY_RANKS`, those of one element as given: networks know
+    atoms by their places, too, and those of MP-20 stand so.
 
     `info` gets `formula`, and for a crystal `spacegroup` where it lacks one: the international number that moyo
     finds at 0.1 Angstrom, NaN where it finds none. A system without atoms, or with a cell that cannot be reduced,
@@ -56,7 +60,8 @@ def _standard(system: AtomicSystem, cell: Array | str | None) -> Entry:
         return AtomicSystem(system.numbers, system.positions, None, info)
     fractional: Array = np.linalg.solve(cell.T, system.positions.T).T.astype(np.float64)
     fractional -= np.floor(fractional)
-    return AtomicSystem(system.numbers, fractional @ cell, cell, info)
+    order = np.argsort(ELECTRONEGATIVITY_RANKS[system.numbers], kind="stable")
+    return AtomicSystem(system.numbers[order], fractional[order] @ cell, cell, info)
 
 
 def _columns(system: AtomicSystem) -> dict[str, Any]:
