@@ -134,17 +134,17 @@ def test_latents_whose_cell_is_the_known_one_do_not_move(generator: Generator) -
     latents = torch.randn(15, generator.model.config.latent_dim)
 
     def decoding(cells: np.ndarray | None) -> Decoding:
-        run = Run("crystal", 0, SamplingDefaults(), lambda *_: [], None, None, cells, [0.0, 1.0], [])
+        run = Run("crystal", 0, SamplingDefaults(), lambda *_: [], None, None, cells, None, [0.0, 1.0], [])
         return Decoding(generator.model, run, groups, packing, None)
 
     with torch.no_grad():
         free = [one for some in decoding(None).systems(latents) for one in some]
         own = np.stack([one.cell for one in free])
         still = decoding(own)
-        torch.testing.assert_close(still.in_known_cells(latents[None])[0], latents, atol=2e-3, rtol=0)
+        torch.testing.assert_close(still.as_known(latents[None])[0], latents, atol=2e-3, rtol=0)
         assert max(one.info["cell_misfit"] for some in still.systems(latents) for one in some) < 1e-4
         longer = decoding(own * 1.1)
-        moved = longer.in_known_cells(latents[None])[0]
+        moved = longer.as_known(latents[None])[0]
         assert [one.info["cell_misfit"] for some in longer.systems(latents) for one in some] == pytest.approx(
             [(0.5 * (0.1 / 1.1) ** 2) ** 0.5] * 3, rel=1e-2
         )

@@ -47,6 +47,7 @@ train.reconstruct
 prior
 known_cell
 templates
+kept
 steering
 blocks
 decoding

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from adit.kept import Kept
 from adit.models.denoiser import Schedule
 from adit.steering import Steering
 from adit.templates import Templates
@@ -42,6 +43,11 @@ class Group:
         """In all of them."""
         return self.size * len(self.indices)
 
+    @property
+    def told(self) -> list[NDArray[np.int64]]:
+        """The compositions where each is told one."""
+        return [counts for counts in self.counts if counts is not None]
+
     def part(self, begin: int, end: int) -> Group:
         of = slice(begin, end)
         return Group(self.size, self.indices[of], self.counts[of], self.streams[of])
@@ -56,6 +62,7 @@ class Run:
         templates: what the samples are variations of, or None.
         steering: which properties they shall have, or None.
         cells: (K, 3, 3) known cells, sample number k has that of k modulo K; or None.
+        kept: atoms that they shall hold, or None.
         grid: the times of the solver.
         schedules: of the network, then its guide.
     """
@@ -67,6 +74,7 @@ class Run:
     templates: Templates | None
     steering: Steering | None
     cells: NDArray[np.float64] | None
+    kept: Kept | None
     grid: list[float]
     schedules: list[Schedule]
 
@@ -88,7 +96,7 @@ class Run:
 
     def counts(self, groups: list[Group], device: torch.device) -> Tensor | None:
         """The composition that each system of the groups is told: (B, 100)."""
-        told = [counts for group in groups for counts in group.counts if counts is not None]
+        told = [counts for group in groups for counts in group.told]
         return torch.from_numpy(np.stack(told)).to(device) if told else None
 
 

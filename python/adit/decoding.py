@@ -1,4 +1,4 @@
-"""Latents of packed systems to systems; and crystals' clean latents into a cell that is known.
+"""Latents of packed systems to systems; and clean latents to where a cell or atoms are that are known.
 
 Shape suffixes: B systems, T atoms of packed systems, L latent dimensions.
 """
@@ -22,12 +22,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+_OVERDONE, _UNTIL = 1.5, 0.8
+"""How much farther than to what is known latents move, and until when: else the rest of a system, of which the noise
+decided before it shows what is known, goes too rarely with it (docs/generate.md)."""
+_SETTLE = 8
+"""So often clean latents are moved at last, until known atoms are where they shall be."""
+
+
 class Decoding:
     """What the decoder makes of the latents of groups of systems that are packed one after another.
 
     Args:
         model: autoencoder.
-        run: says of which kind all are, and in which cells if these are known.
+        run: says of which kind all are, and which cells or atoms of them are known.
         groups: the systems.
         packing: of all of them.
         counts_BE: the composition that each was told, or None. Crystals get it: elements that are exchanged leave a
@@ -40,46 +47,65 @@ class Decoding:
         self.told: list[Tensor | None] = [None] * len(groups)
         if run.system == "crystal" and counts_BE is not None:
             self.told = list(torch.split(counts_BE, [len(group.indices) for group in groups]))
-        self.misfits: list[list[float]] = []
+        self.misfits: list[list[dict[str, float]]] = []
 
     def systems(self, latents_TL: Tensor) -> list[list[AtomicSystem]]:
-        """The systems of each group; in known cells, if there are, with `cell_misfit` in their `info`."""
+        """The systems of each group; what is known of them as it is, how far from it they were in their `info`."""
+        if self.run.kept is not None:
+            for _ in range(_SETTLE):
+                latents_TL = self.as_known(latents_TL[None])[0]
         made = []
         for group, told, decoded in zip(self.groups, self.told, self._read(latents_TL), strict=True):
+            if self.run.kept is not None:
+                decoded = replace(decoded, logits=self.run.kept.sure(decoded.logits, group.indices, group.told))
             made.append(decoded.to_systems(self.periodic_B[: len(group.indices)], told, self._cells(group)))
-        if not self.misfits:
-            return made
-        return [
-            [replace(system, info={"cell_misfit": misfit}) for system, misfit in zip(systems, misfits, strict=True)]
-            for systems, misfits in zip(made, self.misfits, strict=True)
-        ]
+        for group, systems, misfits in zip(self.groups, made, self.misfits, strict=False):
+            for k, misfit in enumerate(misfits):
+                systems[k] = replace(systems[k], info=misfit)
+                if self.run.kept is not None:
+                    systems[k] = self.run.kept.settle(systems[k], group.indices[k], group.told[k])
+        return made
 
-    def in_known_cells(self, x_1TL: Tensor) -> Tensor:
-        """Clean latents (1, T, L), moved as those of the same atoms move from the cell that is read to the known one.
+    def as_known(self, x_1TL: Tensor, time: float = 1.0) -> Tensor:
+        """Clean latents (1, T, L), moved as those of what is read move when what is known takes its place.
 
-        So nothing moves where the two are the same, whatever the autoencoder loses. How far apart they are is kept for
-        `systems`: the root mean square of relative differences of lengths and of differences of angles in radians.
+        So nothing moves where the two are the same, whatever the autoencoder loses. Latents that are expected clean at
+        an earlier time move farther (`_OVERDONE`). How far apart they are is kept for
+        `systems`: of cells the root mean square of relative differences of lengths and of differences of angles in
+        radians, of atoms of the distances in Angstrom.
         """
         moved, self.misfits = [], []
         parts = torch.split(x_1TL[0], [group.atoms for group in self.groups])
         for group, told, decoded, x in zip(self.groups, self.told, self._read(x_1TL[0]), parts, strict=True):
-            cells = torch.from_numpy(self._cells(group)).to(x_1TL)
-            known_B6 = lattice_parameters(cells, group.size)
-            fractional = decoded.fractional
-            read = SystemBatch(
-                numbers=torch.from_numpy(decoded.numbers(told).astype(np.int64)).to(cells.device),
-                cartesian=torch.zeros_like(fractional),
-                fractional=fractional,
-                cells=cells,
-                lattice=decoded.lattice,
-                periodic=self.periodic_B[: len(group.indices)],
-            )
-            change = self.model.encode(replace(read, lattice=known_B6)) - self.model.encode(read)
-            moved.append(x + change.flatten(0, 1))
-            apart_B6 = decoded.lattice - known_B6
-            apart_B6 = torch.cat([apart_B6[:, :3] / known_B6[:, :3], apart_B6[:, 3:]], 1)
-            self.misfits.append(apart_B6.square().mean(1).sqrt().tolist())
+            read = self._batch(group, decoded, told)
+            known = read
+            misfits: list[dict[str, float]] = [{} for _ in group.indices]
+            if self.run.cells is not None:
+                known = replace(known, lattice=lattice_parameters(known.cells, group.size))
+                apart_B6 = read.lattice - known.lattice
+                apart_B6 = torch.cat([apart_B6[:, :3] / known.lattice[:, :3], apart_B6[:, 3:]], 1)
+                for misfit, value in zip(misfits, apart_B6.square().mean(1).sqrt().tolist(), strict=True):
+                    misfit["cell_misfit"] = value
+            if self.run.kept is not None:
+                known, distances = self.run.kept.place(known, group.indices, group.told)
+                for misfit, value in zip(misfits, distances, strict=True):
+                    misfit["keep_rmsd"] = value
+            change = (self.model.encode(known) - self.model.encode(read)).flatten(0, 1)
+            moved.append(x + (_OVERDONE if time < _UNTIL else 1.0) * change)
+            self.misfits.append(misfits)
         return torch.cat(moved)[None]
+
+    def _batch(self, group: Group, decoded: Decoded, told: Tensor | None) -> SystemBatch:
+        """What the encoder takes of systems as they were read, their cells those that are known."""
+        numbers = torch.from_numpy(decoded.numbers(told).astype(np.int64)).to(decoded.logits.device)
+        nothing, cells = torch.zeros_like(decoded.cartesian), self._cells(group)
+        periodic = self.periodic_B[: len(group.indices)]
+        if cells is None:
+            eye = torch.eye(3, device=nothing.device).expand(len(group.indices), 3, 3)
+            return SystemBatch(numbers, decoded.cartesian, nothing, eye, torch.zeros_like(decoded.lattice), periodic)
+        return SystemBatch(
+            numbers, nothing, decoded.fractional, torch.from_numpy(cells).to(nothing), decoded.lattice, periodic
+        )
 
     def _read(self, latents_TL: Tensor) -> list[Decoded]:
         """Of each group, in float32: bfloat16 would round coordinates to 0.01 Angstrom and angles to 0.2 degrees."""

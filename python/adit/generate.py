@@ -22,6 +22,7 @@ from adit.errors import BackendUnavailableError, CheckpointError, InvalidInputEr
 from adit.flow.guidance import Network, guidance_labels, guided
 from adit.flow.path import interpolate
 from adit.flow.solver import SOLVERS, Predict, integrate, time_grid
+from adit.kept import Kept, kept_from
 from adit.known_cell import KnownCell, known_cells
 from adit.models.denoiser import Denoiser, Schedule
 from adit.models.dit import CRYSTAL, MOLECULE, NULL
@@ -29,7 +30,7 @@ from adit.models.layers import set_impl
 from adit.ops.dispatch import BFLOAT16_CAPABILITY, Impl, kernels
 from adit.ops.packing import Packing
 from adit.packing import SystemLike, Systems
-from adit.prior import choose_from, places
+from adit.prior import choose_from, in_turn
 from adit.steering import DEFAULT_SCALE, Bounds, out_of_range, steering_for
 from adit.system import AtomicSystem
 from adit.templates import Templates, templates_from, unfamiliar
@@ -157,6 +158,7 @@ class Generator:
         like: SystemLike | Systems | Templates | None = None,
         strength: float | None = None,
         cell: KnownCell | None = None,
+        keep: SystemLike | Systems | Kept | None = None,
         properties: Mapping[str, Bounds] | None = None,
         property_scale: float | None = None,
         batch_size: int | None = None,
@@ -197,7 +199,12 @@ class Generator:
             cell: of crystals, if it is known: as `adit.known_cell.known_cells` takes it; of several, sample number k
                 has number k modulo their number. Atoms are found for it, `formula` being that of a primitive cell, and
                 samples have its Niggli cell. How far from it the network's own would have been stands in `info` as
-                "cell_misfit", the smaller the likelier (`adit.decoding.Decoding.in_known_cells`).
+                "cell_misfit", the smaller the likelier (`adit.decoding.Decoding.as_known`).
+            keep: atoms that samples hold, exactly where they are: of molecules a scaffold with open valences, of a
+                crystal the host of what is to be found, whose cell they have. Of several, sample number k has number k
+                modulo their number. These atoms come first, in their order. `formula` is that of the whole; of
+                molecules one of the training set that has them and more if none is given. How far from there the
+                network's own would have been stands in `info` as "keep_rmsd", in Angstrom (`adit.kept`).
             properties: what samples shall have, such as {"gap": 0.25} or {"gap": (0.3, math.inf), "mu": (0, 1)}, of
                 properties that a predictor knows (`predictors`), in its units. Compositions that are drawn are then
                 those likely to have it. What the predictor makes of a sample stands in its `info`, as "predicted_gap".
@@ -234,6 +241,13 @@ class Generator:
         if cell is not None and system != "crystal":
             raise InvalidInputError("`cell` is for crystals; leave it out, or ask for `system` 'crystal'")
         cells = None if cell is None else known_cells(cell)
+        kept = None
+        if keep is not None:
+            if cell is not None:
+                raise InvalidInputError("`keep` has a cell of its own; leave `cell` out")
+            kept = kept_from(system, keep, settings.formula if like is None else None)
+            self._warn_of(system, "`keep`, ", kept.named)
+            cells = kept.cells
         if property_scale is not None and not properties:
             raise InvalidInputError("`property_scale` says how strongly to pull to `properties`; give them, too")
         if properties:
@@ -255,13 +269,16 @@ class Generator:
                     "network; expect few good samples",
                     stacklevel=2,
                 )
-            drawn = choices if steering is None else steering.prefer(choices)
+            each = [choices] if kept is None else kept.holding(choices)
+            drawn = each if steering is None else [steering.prefer(one) for one in each]
         else:
             if wanted is not None:
                 raise InvalidInputError(f"`like` leaves no room for formulas {wanted.words}; leave one of the two out")
             if not isinstance(like, Templates):
                 like = templates_from(system, like, strength, formula, atoms)
             templates = like
+            if kept is not None:
+                kept.check(templates)
             if templates.charged:
                 warnings.warn(f"`like`, {templates.charged}; variations are made as if it had none", stacklevel=2)
             if templates.hollow:
@@ -281,9 +298,9 @@ class Generator:
         ) -> list[tuple[int, NDArray[np.int64] | None]]:
             if templates is not None:
                 return [templates.choice(index) for index in indices]
-            return drawn.draw_all(places(seed, SYSTEMS.index(system), indices), streams)
+            return in_turn(drawn, seed, SYSTEMS.index(system), indices, streams)
 
-        run = Run(system, seed, settings, choose, templates, steering, cells, grid, schedules)
+        run = Run(system, seed, settings, choose, templates, steering, cells, kept, grid, schedules)
         blocks = self._blocks(run, n, start, block, progress)
         return blocks if self.device.type == "cpu" else one_ahead(blocks)
 
@@ -353,7 +370,7 @@ class Generator:
             if steering is not None:
                 toward = partial(steering.gradient, packing=packing, counts_BE=counts)
             decoding = Decoding(self.model, run, groups, packing, counts)
-            within = None if run.cells is None else decoding.in_known_cells
+            within = None if run.cells is None and run.kept is None else decoding.as_known
             latents = self._integrate(run, networks, self._noise(run, groups), kept, toward, within)
             made = decoding.systems(latents[0])
             if steering is not None:
@@ -382,7 +399,7 @@ class Generator:
 
     def _integrate(
         self, run: Run, networks: list[Network], noise: Tensor, kept: Tensor | None, toward: Predict | None,
-        within: Callable[[Tensor], Tensor] | None,
+        within: Predict | None,
     ) -> Tensor:  # fmt: skip
         """From noise alone, or from that of the first time over the latents `kept`; the last two as in `guided`."""
         draws, settings = iter(noise), run.settings

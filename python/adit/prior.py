@@ -6,7 +6,7 @@ import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -261,6 +261,28 @@ def places(seed: int, system: int, indices: Iterable[int]) -> list[float]:
     # numpy pads [seed, system] with zeros: the stream of sample 0 begins with this number too, no other does
     shift = int(np.random.default_rng([seed, system]).integers(2**64, dtype=np.uint64))
     return [((shift + index * _GOLDEN) % 2**64 >> 11) / 2**53 for index in indices]
+
+
+class Drawn(Protocol):
+    """What compositions of samples are drawn from, as `Choices` is."""
+
+    def draw_all(
+        self, places: Sequence[float], streams: Sequence[np.random.Generator]
+    ) -> list[tuple[int, NDArray[np.int64] | None]]: ...
+
+
+def in_turn(
+    drawn: Sequence[Drawn], seed: int, system: int, indices: Sequence[int], streams: Sequence[np.random.Generator]
+) -> list[tuple[int, NDArray[np.int64] | None]]:
+    """Sample number k from number k modulo their number, and of each number evenly."""
+    out: list[tuple[int, NDArray[np.int64] | None]] = [(0, None)] * len(indices)
+    for turn, choices in enumerate(drawn):
+        rows = [row for row, index in enumerate(indices) if index % len(drawn) == turn]
+        if rows:
+            at = places(seed, system, [indices[row] // len(drawn) for row in rows])
+            for row, found in zip(rows, choices.draw_all(at, [streams[row] for row in rows]), strict=True):
+                out[row] = found
+    return out
 
 
 def chosen(cumulative: NDArray[np.float64], at: Sequence[float]) -> NDArray[np.int64]:

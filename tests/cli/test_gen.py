@@ -464,6 +464,8 @@ def test_the_guide(gen: Call, tmp_path: Path, line: str) -> None:
     """Every command of the guide runs (with fewer samples, of the untrained model)."""
     write("mine.sdf", [ETHANOL])
     write("mine.cif", [PEROVSKITE])
+    write("scaffold.xyz", [AtomicSystem([8, 1], [[0, 0, 0], [0.96, 0, 0]])])
+    write("host.cif", [AtomicSystem([25] * 4 + [8] * 8, 2.0 * np.argwhere(np.ones((2, 2, 3))), 6.0 * np.eye(3))])
     words = shlex.split(line)
     few = ["--n", "4"]
     if "--valid-only" in words:

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from collections.abc import Generator as Blocks
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,17 +22,18 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from adit.cli.common import check_writable, run
-from adit.cli.gen_filter import Filter, asked_formulas, has, of_formula
+from adit.cli.gen_filter import Filter, asked_formulas, has, of_formula, snapped
 from adit.cli.gen_options import (
     DEFAULT_WEIGHTS,
     SOLVERS,
+    Given,
     Options,
     Target,
     find_predictors,
     find_weights,
     parse_atoms,
     protect,
-    read_templates,
+    read_given,
     settings,
 )
 from adit.cli.gen_options import targets as parse_targets
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
     from adit.eval.summary import Summary
     from adit.system import AtomicSystem
-    from adit.templates import Templates
 
 GIVE_UP_AFTER, GIVE_UP_BELOW = 1000, 0.01
 """--valid-only, --unique and --novel stop if, after so many samples, less than this share is kept."""
@@ -129,6 +128,14 @@ def generate(
             metavar="a,b,c,alpha,beta,gamma",
             help="Crystals in this cell (Angstrom, degrees; of a centred lattice its letter first: F,5.43,...); "
             "--formula is that of the primitive cell.",
+        ),
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Atoms that samples hold where they are: a scaffold of molecules, a crystal's host of what is to be "
+            "found; --formula is that of the whole. May be given several times, then one after the other.",
         ),
     ] = None,
     wanted_properties: Annotated[
@@ -215,6 +222,7 @@ def generate(
         like=tuple(like or ()),
         strength=strength,
         cell=cell,
+        keep=tuple(keep or ()),
         property_=tuple(wanted_properties or ()),
         property_scale=property_scale,
         predictor=tuple(predictor or ()),
@@ -239,11 +247,11 @@ def generate(
         if path.exists() and not (resume or overwrite):
             raise InvalidInputError(f"{name} {path} exists already; --overwrite replaces it, {name} names another")
     folder, sha256 = find_weights(options)
-    templates, templates_sha256 = read_templates(options)
-    wanted = Filter(options, templates) if options.valid_only else None
+    given = read_given(options)
+    wanted = Filter(options, given) if options.valid_only else None
     sums = {
         "weights sha256": sha256,
-        "structures of --like sha256": templates_sha256,
+        **given.sums,
         "predictors sha256": find_predictors(options, folder),
         "resolved settings": settings(options, folder),
     }
@@ -254,11 +262,11 @@ def generate(
     try:
         stop = None
         if not (state.finished and all(target.exists() for target in places)):
-            stop = _generate(options, templates, folder, places, state, wanted, console, quiet)
+            stop = _generate(options, given, folder, places, state, wanted, console, quiet)
         elif not quiet:
             print("finished already; nothing to generate", file=sys.stderr)
         if pages or not (quiet or stop):
-            rows = _conclude(options, templates, places, state, json_path, report, console)
+            rows = _conclude(options, given, places, state, json_path, report, console)
             if not (quiet or stop):
                 print_table(options, rows, [*(target.path for target in places), *(path for _, path in pages)])
         if stop:
@@ -274,7 +282,7 @@ def generate(
 
 
 def _generate(
-    options: Options, templates: Templates | None, folder: Path, places: list[Target], state: Run,
+    options: Options, given: Given, folder: Path, places: list[Target], state: Run,
     wanted: Filter | None, console: Console, quiet: bool,
 ) -> str | None:  # fmt: skip
     """Makes and writes what is missing; why it stopped before, if hardly any sample is valid."""
@@ -307,7 +315,8 @@ def _generate(
         chemical_system=options.chemical_system,
         elements=options.elements,
         exclude_elements=options.exclude_elements,
-        like=templates,
+        like=given.templates,
+        keep=given.kept,
         cell=options.cell,
         properties=options.properties,
         property_scale=options.property_scale,
@@ -391,17 +400,9 @@ def _blocks(
             yield systems
 
 
-def snapped(systems: list[AtomicSystem], displacement: float, threads: int | None) -> list[AtomicSystem]:
-    """Crystals with the symmetry that `adit.symmetry.symmetrize` finds, and its number in their `info`."""
-    from adit.symmetry import symmetrize
-
-    found = symmetrize(systems, displacement, threads=threads)
-    return [replace(one.system, info={**one.system.info, "spacegroup": one.spacegroup}) for one in found]
-
-
 def _conclude(
     options: Options,
-    templates: Templates | None,
+    given: Given,
     places: list[Target],
     state: Run,
     json_path: Path | None,
@@ -431,13 +432,13 @@ def _conclude(
     rows = summary.rows()
     if broken:
         rows.append(("unreadable entries", f"{len(broken):,}"))
-    if (formulas := asked_formulas(options, templates)) is not None:
+    if (formulas := asked_formulas(options, given.templates)) is not None:
         told = options.formula or "of the formula of their template"
         if systems and (len(formulas) == 1 or all("index" in system.info for system in systems)):
             rows.append((f"are {told}", f"{of_formula(systems, formulas, options.multiples).mean():.1%}"))
     if systems and options.wanted is not None:
         rows.append((f"are {options.wanted.words}", f"{has(systems, options.wanted).mean():.1%}"))
-    rows += misfit_rows(systems)
+    rows += misfit_rows(systems, given.kept)
     for name, wanted in options.properties.items():
         rows += property_rows(systems, name, wanted)
     if options.valid_only:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from adit.cli.gen_options import Options
+    from adit.cli.gen_options import Given, Options
     from adit.elements import Elements
     from adit.eval.reference import Reference
     from adit.system import AtomicSystem
@@ -21,16 +22,16 @@ if TYPE_CHECKING:
 
 
 class Filter:
-    """Keeps what is of the formula, has the elements and is predicted within the ranges of properties, if these were
-    given, and then what `adit.eval.sieve.Sieve` keeps."""
+    """Keeps what is of the formula, has the elements, is predicted within the ranges of properties and has the bonds of
+    what it was to hold, if these were given, and then what `adit.eval.sieve.Sieve` keeps."""
 
-    def __init__(self, options: Options, templates: Templates | None = None) -> None:
-        """Opens the references; `templates` are the structures of --like.
+    def __init__(self, options: Options, given: Given) -> None:
+        """Opens the references.
 
         Raises:
             UnreadableFileError: there is no such reference, or it holds nothing of the kind.
         """
-        self.options, self.formulas = options, asked_formulas(options, templates)
+        self.options, self.kept, self.formulas = options, given.kept, asked_formulas(options, given.templates)
         self._reference = _reference(options.novel, options.system) if options.novel else ()
 
     def begin(self, kept: Sequence[AtomicSystem]) -> None:
@@ -51,6 +52,8 @@ class Filter:
         for name, wanted in self.options.properties.items():
             if isinstance(wanted, tuple):
                 systems = where(within(systems, name, wanted), systems)
+        if self.kept is not None:
+            systems = where(self.kept.intact(systems), systems)
         return self._sieve(systems)
 
 
@@ -82,6 +85,14 @@ def within(systems: list[AtomicSystem], name: str, ends: tuple[float, float]) ->
     """Of which systems the predictor puts a property between two ends."""
     predicted = np.array([float(system.info.get(f"predicted_{name}", np.nan)) for system in systems])
     return (predicted >= ends[0]) & (predicted <= ends[1])
+
+
+def snapped(systems: list[AtomicSystem], displacement: float, threads: int | None) -> list[AtomicSystem]:
+    """Crystals with the symmetry that `adit.symmetry.symmetrize` finds, and its number in their `info`."""
+    from adit.symmetry import symmetrize
+
+    found = symmetrize(systems, displacement, threads=threads)
+    return [replace(one.system, info={**one.system.info, "spacegroup": one.spacegroup}) for one in found]
 
 
 def _reference(names: Sequence[str], system: str) -> Reference:

@@ -22,6 +22,8 @@ from adit.validity import compositional
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from adit.kept import Kept
+    from adit.system import AtomicSystem
     from adit.templates import Templates
 
 # As in adit.generate and adit.flow.solver, which load torch; a test compares them.
@@ -94,6 +96,7 @@ class Options:
     like: tuple[str, ...]
     strength: float | None
     cell: str | None
+    keep: tuple[str, ...]
     property_: tuple[str, ...]
     property_scale: float | None
     predictor: tuple[str, ...]
@@ -129,6 +132,7 @@ class Options:
         if self.strength is not None and not self.like:
             raise InvalidInputError("--strength says how far from the structures of --like; give it, too")
         self._check_cell()
+        self._check_keep()
         if self.property_scale is not None and not 0 <= self.property_scale < math.inf:
             raise InvalidInputError(f"--property-scale must be a finite number, at least 0; got {self.property_scale}")
         if not self.properties and (self.predictor or self.property_scale is not None):
@@ -177,6 +181,21 @@ class Options:
             known_cells(self.cell)
         except InvalidInputError as error:
             raise InvalidInputError(str(error).replace("`cell`", "--cell", 1)) from error
+
+    def _check_keep(self) -> None:
+        if not self.keep:
+            return
+        if self.like or self.cell is not None or self.symmetrize is not None:
+            other, why = (
+                ("--like", "both say what to start from")
+                if self.like
+                else ("--cell", "what is kept has one")
+                if self.cell is not None
+                else ("--symmetrize", "it would move what is kept")
+            )
+            raise InvalidInputError(f"--keep and {other} contradict each other: {why}. Leave one of the two out")
+        if self.formula in ("any", "new") or (self.system == "crystal" and self.formula is None):
+            raise InvalidInputError("--keep needs --formula, that of the whole: what is kept and what is to be found")
 
     @property
     def wanted(self) -> Elements | None:
@@ -243,7 +262,8 @@ def protect(options: Options, outputs: list[tuple[str, Path]]) -> None:
     Raises:
         InvalidInputError: one would; names both options.
     """
-    read = [("--like", name) for name in options.like] + [("--novel", name) for name in options.novel]
+    files = (("--like", options.like), ("--keep", options.keep), ("--novel", options.novel))
+    read = [(option, name) for option, names in files for name in names]
     read += [("--predictor", str(Path(name) / "predictor.json")) for name in options.predictor]
     places = [(other, place.resolve()) for other, name in read for place in places_of(name)]
     for option, path in outputs:
@@ -255,28 +275,58 @@ def protect(options: Options, outputs: list[tuple[str, Path]]) -> None:
                 )
 
 
-def read_templates(options: Options) -> tuple[Templates | None, str | None]:
-    """The structures of --like with the options that go with them, checked, and the sha256 of their atoms.
+@dataclass(frozen=True)
+class Given:
+    """Structures that the samples are made from.
+
+    Attributes:
+        templates: those of --like, or None.
+        kept: those of --keep, or None.
+        sums: the sha256 of their atoms, by option.
+    """
+
+    templates: Templates | None
+    kept: Kept | None
+    sums: dict[str, str | None]
+
+
+def read_given(options: Options) -> Given:
+    """The structures of --like and --keep with the options that go with them, checked.
 
     Raises:
-        InvalidInputError: they cannot be what samples are variations of, or contradict an option.
-        UnreadableFileError: the file cannot be read.
+        InvalidInputError: they cannot be what samples are made from, or contradict an option.
+        UnreadableFileError: a file cannot be read.
     """
-    if not options.like:
-        return None, None
-    from adit.convert import read
-    from adit.templates import templates_from
-
-    systems = [system for name in options.like for system in read(name)]
+    like, like_sum = _structures(options.like)
+    keep, keep_sum = _structures(options.keep)
+    templates = kept = None
     try:
-        made = templates_from(options.system, systems, options.strength, options.formula, options.atoms)
+        if options.like:
+            from adit.templates import templates_from
+
+            templates = templates_from(options.system, like, options.strength, options.formula, options.atoms)
+        if options.keep:
+            from adit.kept import kept_from
+
+            kept = kept_from(options.system, keep, options.formula)
     except InvalidInputError as error:
-        raise InvalidInputError(f"--like {' '.join(options.like)}: {error}") from error
+        names = f"--like {' '.join(options.like)}" if options.like else f"--keep {' '.join(options.keep)}"
+        raise InvalidInputError(f"{names}: {error}") from error
+    return Given(templates, kept, {"structures of --like sha256": like_sum, "structures of --keep sha256": keep_sum})
+
+
+def _structures(names: tuple[str, ...]) -> tuple[list[AtomicSystem], str | None]:
+    """What files hold, and the sha256 of its atoms."""
+    if not names:
+        return [], None
+    from adit.convert import read
+
+    systems = [system for name in names for system in read(name)]
     content = hashlib.sha256()
     for system in systems:
         for part in (system.numbers, system.positions, system.cell):
             content.update(repr(None if part is None else part.tolist()).encode())
-    return made, content.hexdigest()
+    return systems, content.hexdigest()
 
 
 def settings(options: Options, folder: Path) -> dict[str, Any]:

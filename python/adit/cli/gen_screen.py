@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from adit.cli.gen_options import Options
+    from adit.kept import Kept
     from adit.system import AtomicSystem
 
 
@@ -72,18 +73,22 @@ def print_table(options: Options, rows: list[tuple[str, str]], files: list[Path]
     Console().print(table)
 
 
-def misfit_rows(systems: list[AtomicSystem]) -> list[tuple[str, str]]:
-    """How well samples fit the cell that was known; nothing where none was, or their format does not hold it."""
-    found = {
-        str(one.info.get("id", "")): float(one.info["cell_misfit"]) for one in systems if "cell_misfit" in one.info
-    }
+def misfit_rows(systems: list[AtomicSystem], kept: Kept | None) -> list[tuple[str, str]]:
+    """How well samples fit the cell or atoms that were known; nothing where their format does not hold it."""
+    name, title, form = ("cell_misfit", "misfit of the cell", "{:.2%}")
+    if kept is not None:
+        name, title, form = ("keep_rmsd", "Angstrom from what is kept", "{:.3f}")
+    found = {str(one.info.get("id", "")): float(one.info[name]) for one in systems if name in one.info}
     if not found:
         return []
     best = sorted(found, key=found.__getitem__)[:3]
-    return [
-        ("misfit of the cell: median", f"{statistics.median(found.values()):.2%}"),
-        ("misfit of the cell: smallest", ", ".join(f"{found[name]:.2%} ({name})" for name in best)),
+    rows = [
+        (f"{title}: median", form.format(statistics.median(found.values()))),
+        (f"{title}: smallest", ", ".join(f"{form.format(found[one])} ({one})" for one in best)),
     ]
+    if kept is not None and not systems[0].is_periodic:
+        rows.append(("have its bonds", f"{kept.intact(systems).mean():.1%}"))
+    return rows
 
 
 def property_rows(systems: list[AtomicSystem], name: str, wanted: float | tuple[float, float]) -> list[tuple[str, str]]:

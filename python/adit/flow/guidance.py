@@ -27,7 +27,7 @@ def guided(
     guide_scale: float = 1.0,
     guide: Network | None = None,
     toward: Predict | None = None,
-    within: Callable[[Tensor], Tensor] | None = None,
+    within: Predict | None = None,
 ) -> Predict:
     """A `predict` for `adit.flow.solver.integrate`: unconditional + scale (conditional - unconditional).
 
@@ -36,7 +36,7 @@ def guided(
     arXiv 2406.02507). `toward` is the gradient of log p(wanted | x): by Bayes' rule and Tweedie's formula
     (1 - t)^2 / t times it is added to the expected clean data (classifier guidance, Dhariwal & Nichol 2021,
     arXiv 2105.05233); at t = 0 it is not asked, since x says nothing there. `within` makes
-    of the expected clean data such as meets a condition. Each guided prediction is fed into the next call
+    of the expected clean data at a time such as meets a condition. Each guided prediction is fed into the next call
     (self-conditioning, Chen 2022, arXiv 2208.04202).
     """
     guess: Tensor | None = None
@@ -54,7 +54,7 @@ def guided(
         if toward is not None and time > 0:
             guess = guess + (1 - time) ** 2 / time * toward(x, time)
         if within is not None:
-            guess = within(guess)
+            guess = within(guess, time)
         return guess
 
     return predict
