@@ -176,6 +176,12 @@ def test_it_goes_with_properties_sizes_and_elements(generator: Generator) -> Non
     assert {one.formula for one in cells} == {"Li2Mn4O8"}
 
 
+def test_what_runs_to_infinity_is_refused(generator: Generator) -> None:
+    for part, more in ((METHYL, {}), (HOST, {"system": "crystal", "formula": "Li2Mn4O8"})):
+        with pytest.raises(InvalidInputError, match="ran to infinity"):
+            generator.sample(2, keep=part, steps=4, cfg=1e30, **more)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -144,7 +144,9 @@ def test_latents_whose_cell_is_the_known_one_do_not_move(generator: Generator) -
         torch.testing.assert_close(still.as_known(latents[None])[0], latents, atol=2e-3, rtol=0)
         assert max(one.info["cell_misfit"] for some in still.systems(latents) for one in some) < 1e-4
         longer = decoding(own * 1.1)
+        early = longer.as_known(latents[None], 0.5)[0]
         moved = longer.as_known(latents[None])[0]
+        torch.testing.assert_close(early - latents, 1.5 * (moved - latents))
         assert [one.info["cell_misfit"] for some in longer.systems(latents) for one in some] == pytest.approx(
             [(0.5 * (0.1 / 1.1) ** 2) ** 0.5] * 3, rel=1e-2
         )

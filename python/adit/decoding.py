@@ -51,6 +51,7 @@ class Decoding:
 
     def systems(self, latents_TL: Tensor) -> list[list[AtomicSystem]]:
         """The systems of each group; what is known of them as it is, how far from it they were in their `info`."""
+        misfits_of = self.misfits  # of what the network made, before it is moved here
         if self.run.kept is not None:
             for _ in range(_SETTLE):
                 latents_TL = self.as_known(latents_TL[None])[0]
@@ -59,7 +60,7 @@ class Decoding:
             if self.run.kept is not None:
                 decoded = replace(decoded, logits=self.run.kept.sure(decoded.logits, group.indices, group.told))
             made.append(decoded.to_systems(self.periodic_B[: len(group.indices)], told, self._cells(group)))
-        for group, systems, misfits in zip(self.groups, made, self.misfits, strict=False):
+        for group, systems, misfits in zip(self.groups, made, misfits_of or self.misfits, strict=False):
             for k, misfit in enumerate(misfits):
                 systems[k] = replace(systems[k], info=misfit)
                 if self.run.kept is not None:

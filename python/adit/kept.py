@@ -181,7 +181,8 @@ class Kept:
 def fit_rigid(known_M3: Tensor, made_BM3: Tensor) -> tuple[Tensor, Tensor]:
     """Proper rotations (B, 3, 3) and centres (B, 1, 3): (known - its centre) @ rotation + centre is nearest to made."""
     centre = made_BM3.mean(1, keepdim=True)
-    u, _, vh = torch.linalg.svd((known_M3 - known_M3.mean(0)).T @ (made_BM3 - centre))
+    covariance = (known_M3 - known_M3.mean(0)).T @ (made_BM3 - centre)
+    u, _, vh = torch.linalg.svd(covariance.nan_to_num(0.0, 0.0, 0.0))  # samples that ran to infinity are refused later
     flip = torch.ones_like(centre)
     flip[..., 2] = torch.linalg.det(u @ vh)[:, None].sign()
     return (u * flip) @ vh, centre
