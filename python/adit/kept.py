@@ -81,13 +81,13 @@ class Kept:
         Raises:
             InvalidInputError: there is none.
         """
-        assert choices.counts is not None
+        counts = np.zeros((0, len(SYMBOLS) - 1), dtype=np.int64) if choices.counts is None else choices.counts
         found = []
         for (name, own), fragment in zip(self.named, self.fragments, strict=True):
-            fits = (choices.counts >= own).all(1) & (choices.sizes > len(fragment))
-            likely = np.where(fits, choices.probabilities, 0.0)
+            fits = (counts >= own).all(1) & (counts.sum(1) > len(fragment))
+            likely = choices.probabilities[: len(fits)] * fits
             if not likely.sum() > 0:
-                raise InvalidInputError(f"`keep`, {name}: {_lacking(choices.counts, own)}")
+                raise InvalidInputError(f"`keep`, {name}: {_lacking(counts, own)}")
             found.append(replace(choices, probabilities=likely / likely.sum()))
         return found
 
@@ -251,7 +251,7 @@ def _classes(system: AtomicSystem) -> NDArray[np.int64]:
 def _lacking(counts: Counts, own: Counts) -> str:
     """Why none of compositions (K, 100) holds one (100,) and more."""
     kept = formula_of(own)
-    if len(counts) > 1:
+    if len(counts) != 1:
         return f"no formula that can be drawn has {kept} and more; give one as `formula`"
     whole = formula_of(counts[0])
     if (counts[0] >= own).all():
