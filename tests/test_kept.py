@@ -113,7 +113,7 @@ def test_what_is_in_its_place_stays_there() -> None:
         batch = batch_of([shifted, AtomicSystem(whole.numbers, farther, whole.cell)])
         kept = kept_from("crystal" if periodic else "molecule", part, None)
         assert kept.slots(0, counts).tolist() == rows
-        placed, apart = kept.place(batch, [0, 5], [counts, counts])
+        placed, apart = kept.place(batch, [0, 5], [kept.slots(0, counts), kept.slots(5, counts)])
         assert apart == pytest.approx([0, 0.3], abs=2e-3)
         torch.testing.assert_close(placed.cartesian[0], batch.cartesian[0], atol=1e-4, rtol=0)
         move = placed.fractional[0] - batch.fractional[0]

@@ -48,6 +48,9 @@ class Decoding:
         if run.system == "crystal" and counts_BE is not None:
             self.told = list(torch.split(counts_BE, [len(group.indices) for group in groups]))
         self.misfits: list[list[dict[str, float]]] = []
+        self.slots: list[list[NDArray[np.int64]]] = [[] for _ in groups]
+        if run.kept is not None:
+            self.slots = [list(map(run.kept.slots, group.indices, group.told)) for group in groups]
 
     def systems(self, latents_TL: Tensor) -> list[list[AtomicSystem]]:
         """The systems of each group; what is known of them as it is, how far from it they were in their `info`."""
@@ -56,15 +59,17 @@ class Decoding:
             for _ in range(_SETTLE):
                 latents_TL = self.as_known(latents_TL[None])[0]
         made = []
-        for group, told, decoded in zip(self.groups, self.told, self._read(latents_TL), strict=True):
+        for group, told, slots, decoded in zip(self.groups, self.told, self.slots, self._read(latents_TL), strict=True):
             if self.run.kept is not None:
-                decoded = replace(decoded, logits=self.run.kept.sure(decoded.logits, group.indices, group.told))
+                decoded = replace(decoded, logits=self.run.kept.sure(decoded.logits, group.indices, slots))
             made.append(decoded.to_systems(self.periodic_B[: len(group.indices)], told, self._cells(group)))
-        for group, systems, misfits in zip(self.groups, made, misfits_of or self.misfits, strict=False):
+        for group, slots, systems, misfits in zip(
+            self.groups, self.slots, made, misfits_of or self.misfits, strict=False
+        ):
             for k, misfit in enumerate(misfits):
                 systems[k] = replace(systems[k], info=misfit)
                 if self.run.kept is not None:
-                    systems[k] = self.run.kept.settle(systems[k], group.indices[k], group.told[k])
+                    systems[k] = self.run.kept.settle(systems[k], group.indices[k], slots[k])
         return made
 
     def as_known(self, x_1TL: Tensor, time: float = 1.0) -> Tensor:
@@ -77,7 +82,9 @@ class Decoding:
         """
         moved, self.misfits = [], []
         parts = torch.split(x_1TL[0], [group.atoms for group in self.groups])
-        for group, told, decoded, x in zip(self.groups, self.told, self._read(x_1TL[0]), parts, strict=True):
+        for group, told, slots, decoded, x in zip(
+            self.groups, self.told, self.slots, self._read(x_1TL[0]), parts, strict=True
+        ):
             read = self._batch(group, decoded, told)
             known = read
             misfits: list[dict[str, float]] = [{} for _ in group.indices]
@@ -88,7 +95,7 @@ class Decoding:
                 for misfit, value in zip(misfits, apart_B6.square().mean(1).sqrt().tolist(), strict=True):
                     misfit["cell_misfit"] = value
             if self.run.kept is not None:
-                known, distances = self.run.kept.place(known, group.indices, group.told)
+                known, distances = self.run.kept.place(known, group.indices, slots)
                 for misfit, value in zip(misfits, distances, strict=True):
                     misfit["keep_rmsd"] = value
             change = (self.model.encode(known) - self.model.encode(read)).flatten(0, 1)

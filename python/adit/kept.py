@@ -20,17 +20,18 @@ from adit.bonds import infer_bonds
 from adit.elements import ELECTRONEGATIVITY_RANKS, SYMBOLS, formula_of
 from adit.errors import InvalidInputError
 from adit.known_cell import known_cells
-from adit.packing import SystemLike, Systems, as_many, as_system, element_counts, pack
+from adit.packing import SystemLike, Systems, element_counts, pack
 from adit.prior import MAX_ATOMS, Choices
 from adit.system import AtomicSystem
-from adit.templates import Templates, molecule_order
+from adit.templates import Templates, molecule_order, named_compositions, structures_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Counts = NDArray[np.int64]
+    Slots = NDArray[np.int64]
 
-_FAR, _SURE = 1e5, 1e4
+_SURE = 1e4
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,8 @@ class Kept:
 
     @property
     def named(self) -> Iterator[tuple[str, Counts]]:
-        """Each fragment's composition, (100,), with what a message calls it."""
-        for place, (fragment, counts) in enumerate(zip(self.fragments, self.counts, strict=True)):
-            yield f"structure {place} ({fragment.formula})", counts
+        """As `adit.templates.named_compositions` of the fragments."""
+        return named_compositions(self.fragments)
 
     def of(self, index: int) -> AtomicSystem:
         """The fragment of sample number `index`."""
@@ -107,21 +107,21 @@ class Kept:
                 raise InvalidInputError(f"`keep`, structure {place}: {_lacking(whole[None], self.counts[place])}")
 
     def place(
-        self, read: SystemBatch, indices: Sequence[int], counts: Sequence[Counts]
+        self, read: SystemBatch, indices: Sequence[int], slots: Sequence[Slots]
     ) -> tuple[SystemBatch, list[float]]:
         """Systems of one size with the atoms that they shall hold where these are, and how far those were from there.
 
-        The fragment is turned and shifted to where it fits the atoms that take its place best: of molecules as a rigid
-        body (Kabsch 1976, doi 10.1107/S0567739476001873), of crystals along the cell's edges. In Angstrom, root
-        mean square.
+        `slots` are those of each. The fragment is turned and shifted to where it fits the atoms that take its place
+        best: of molecules as a rigid body (Kabsch 1976, doi 10.1107/S0567739476001873), of crystals along the cell's
+        edges. In Angstrom, root mean square.
         """
         numbers, cartesian, fractional = read.numbers.clone(), read.cartesian.clone(), read.fractional.clone()
         apart = torch.zeros(len(indices), device=numbers.device)
         which = np.array(indices) % len(self.fragments)
         for one in np.unique(which).tolist():
             fragment, rows = self.fragments[one], np.flatnonzero(which == one)
-            slots = np.stack([self.slots(one, counts[row]) for row in rows.tolist()])
-            at = torch.from_numpy(rows).to(numbers.device)[:, None], torch.from_numpy(slots).to(numbers.device)
+            places = np.stack([slots[row] for row in rows.tolist()])
+            at = torch.from_numpy(rows).to(numbers.device)[:, None], torch.from_numpy(places).to(numbers.device)
             numbers[at] = torch.from_numpy(fragment.numbers.astype(np.int64)).to(numbers.device)
             if fragment.cell is None:
                 known = torch.tensor(fragment.positions).to(cartesian)
@@ -140,17 +140,17 @@ class Kept:
             cartesian = cartesian - cartesian.mean(1, keepdim=True)
         return replace(read, numbers=numbers, cartesian=cartesian, fractional=fractional), apart.tolist()
 
-    def sure(self, logits_BNE: Tensor, indices: Sequence[int], counts: Sequence[Counts]) -> Tensor:
+    def sure(self, logits_BNE: Tensor, indices: Sequence[int], slots: Sequence[Slots]) -> Tensor:
         """(B, N, 100) logits of elements, those of the known atoms beyond doubt."""
         sure_BNE = logits_BNE.clone()
-        for row, (index, told) in enumerate(zip(indices, counts, strict=True)):
-            numbers, slots = self.of(index).numbers.astype(np.int64), self.slots(index, told)
-            sure_BNE[row, torch.from_numpy(slots), torch.from_numpy(numbers - 1)] += _SURE
+        for row, (index, places) in enumerate(zip(indices, slots, strict=True)):
+            numbers = self.of(index).numbers.astype(np.int64)
+            sure_BNE[row, torch.from_numpy(places), torch.from_numpy(numbers - 1)] += _SURE
         return sure_BNE
 
-    def settle(self, sample: AtomicSystem, index: int, counts: Counts) -> AtomicSystem:
+    def settle(self, sample: AtomicSystem, index: int, slots: Slots) -> AtomicSystem:
         """A sample moved as a whole to where its known atoms are, these first, exactly there and in the order given."""
-        fragment, slots = self.of(index), self.slots(index, counts)
+        fragment = self.of(index)
         rest = np.setdiff1d(np.arange(len(sample)), slots)
         if fragment.cell is None:
             known, made = torch.tensor(fragment.positions), torch.tensor(sample.positions)
@@ -208,27 +208,17 @@ def kept_from(system: str, keep: SystemLike | Systems | Kept, formula: str | Non
         raise InvalidInputError(f"`keep` needs a `formula`, that of the whole; got {formula!r}")
     if isinstance(keep, Kept):
         return keep
-    given = [as_system(item) for item in as_many(keep)[0]]
-    if not given:
-        raise InvalidInputError("`keep` holds no structure; give at least one")
     fragments = []
-    for place, item in enumerate(given):
-        name = f"`keep`, structure {place}"
-        if item.is_periodic != (system == "crystal"):
-            raise InvalidInputError(
-                f"{name} is a {'crystal' if item.is_periodic else 'molecule'}; `system` is {system!r}"
-            )
+    for place, item in enumerate(structures_of("keep", keep, system)):
+        name, cell = f"`keep`, structure {place}", item.cell
         if not 1 <= len(item) < MAX_ATOMS:
             raise InvalidInputError(f"{name} has {len(item)} atoms; 1 to {MAX_ATOMS - 1} can be kept")
-        if not np.abs(item.positions).max() < _FAR:
-            raise InvalidInputError(f"{name} has an atom more than {_FAR:g} Angstrom from the origin")
-        if item.cell is not None:
+        if cell is not None:
             try:
-                (cell,) = known_cells(item.cell)
+                (cell,) = known_cells(cell)
             except InvalidInputError as error:
                 raise InvalidInputError(f"{name}: {error}") from error
-            item = AtomicSystem(item.numbers, item.positions, cell)
-        fragments.append(AtomicSystem(item.numbers, item.positions, item.cell))
+        fragments.append(AtomicSystem(item.numbers, item.positions, cell))
     return Kept(fragments, [_ranks(fragment) for fragment in fragments])
 
 

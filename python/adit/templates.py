@@ -52,10 +52,8 @@ class Templates:
 
     @property
     def named(self) -> Iterator[tuple[str, NDArray[np.int64]]]:
-        """Each template's own composition, (100,), with what a message calls it."""
-        rows = element_counts(pack(self.systems))[:, 1:]
-        for place, (system, counts) in enumerate(zip(self.systems, rows, strict=True)):
-            yield f"structure {place} ({system.formula})", counts
+        """As `named_compositions` of the templates."""
+        return named_compositions(self.systems)
 
     def origin(self, index: int) -> dict[str, Any]:
         """Which template sample number `index` is a variation of, for its `info`."""
@@ -105,9 +103,7 @@ def templates_from(
         InvalidInputError: a template is of the other kind, empty, too large, or has a cell that cannot be reduced; an
             option is out of range or contradicts `like`. Names the template, counted from 0.
     """
-    given = [as_system(item) for item in as_many(like)[0]]
-    if not given:
-        raise InvalidInputError("`like` holds no structure; give at least one")
+    given = structures_of("like", like, system)
     strength = DEFAULT_STRENGTH if strength is None else strength
     if not isinstance(strength, int | float) or not 0 < strength <= 1:
         raise InvalidInputError(f"`strength` must lie above 0 and be at most 1; got {strength!r}")
@@ -120,7 +116,7 @@ def templates_from(
             f"`formula` {formula!r} and `like` contradict each other; leave it out for that of the template, or give "
             "one of as many atoms, or 'any'"
         )
-    standard = _standard(given, system)
+    standard = _standard(given)
     counts = None
     if formula is None:
         counts = element_counts(pack(standard))[:, 1:]
@@ -149,10 +145,17 @@ def unfamiliar(named: Iterable[tuple[str, NDArray[np.int64]]], formulas: Iterabl
     return ""
 
 
-def _standard(given: list[AtomicSystem], system: str) -> list[AtomicSystem]:
-    """As `Templates.systems` are."""
-    for place, item in enumerate(given):
-        name = f"`like`, structure {place}"
+def structures_of(option: str, given: SystemLike | Systems, system: str) -> list[AtomicSystem]:
+    """The structures that an option gives, all of the kind `system`.
+
+    Raises:
+        InvalidInputError: there is none, or one is of the other kind, too large or too far away; names it, from 0.
+    """
+    found = [as_system(item) for item in as_many(given)[0]]
+    if not found:
+        raise InvalidInputError(f"`{option}` holds no structure; give at least one")
+    for place, item in enumerate(found):
+        name = f"`{option}`, structure {place}"
         if item.is_periodic != (system == "crystal"):
             kind = "crystal" if item.is_periodic else "molecule"
             raise InvalidInputError(f"{name} is a {kind}; `system` is {system!r}")
@@ -160,6 +163,17 @@ def _standard(given: list[AtomicSystem], system: str) -> list[AtomicSystem]:
             raise InvalidInputError(f"{name} has {len(item)} atoms; at most {MAX_ATOMS} can be made")
         if len(item) and not np.abs(item.positions).max() < _FAR:
             raise InvalidInputError(f"{name} has an atom more than {_FAR:g} Angstrom from the origin")
+    return found
+
+
+def named_compositions(systems: Sequence[AtomicSystem]) -> Iterator[tuple[str, NDArray[np.int64]]]:
+    """Each structure's composition, (100,), with what a message calls it."""
+    for place, (system, counts) in enumerate(zip(systems, element_counts(pack(systems))[:, 1:], strict=True)):
+        yield f"structure {place} ({system.formula})", counts
+
+
+def _standard(given: list[AtomicSystem]) -> list[AtomicSystem]:
+    """As `Templates.systems` are."""
     made = []
     for place, entry in enumerate(standardise(list(given))):
         if isinstance(entry, BrokenEntry):

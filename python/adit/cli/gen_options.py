@@ -185,15 +185,13 @@ class Options:
     def _check_keep(self) -> None:
         if not self.keep:
             return
-        if self.like or self.cell is not None or self.symmetrize is not None:
-            other, why = (
-                ("--like", "both say what to start from")
-                if self.like
-                else ("--cell", "what is kept has one")
-                if self.cell is not None
-                else ("--symmetrize", "it would move what is kept")
-            )
-            raise InvalidInputError(f"--keep and {other} contradict each other: {why}. Leave one of the two out")
+        for there, other, why in (
+            (bool(self.like), "--like", "both say what to start from"),
+            (self.cell is not None, "--cell", "what is kept has one"),
+            (self.symmetrize is not None, "--symmetrize", "it would move what is kept"),
+        ):
+            if there:
+                raise InvalidInputError(f"--keep and {other} contradict each other: {why}. Leave one of the two out")
         if self.formula in ("any", "new") or (self.system == "crystal" and self.formula is None):
             raise InvalidInputError("--keep needs --formula, that of the whole: what is kept and what is to be found")
 
