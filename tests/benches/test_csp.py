@@ -39,10 +39,17 @@ def test_it_runs_on_weights_that_can_be_told(tmp_path: Path, capsys: pytest.Capt
     )
     save_pretrained(tmp_path / "w", made)
     words = ["--weights", str(tmp_path / "w"), "--data", str(TINY), "--n", "2", "--tries", "1", "2", "--threads", "1"]
+    words.append("--pattern")
     csp.main(words)
     lines = capsys.readouterr().out.splitlines()
-    tries = ["  best of 1", "  best of 2"]
+    tries, alike = ["  best of 1", "  best of 2"], "  of 2 the most alike powder pattern"
     assert [line.split(":")[0] for line in lines] == [
-        "formula and cell told", *tries, "  of 2 the smallest misfit of the cell",
-        "formula told", *tries, "number of atoms alone", *tries,
+        "formula and cell told", *tries, "  of 2 the smallest misfit of the cell", alike,
+        "formula told", *tries, alike, "number of atoms alone", *tries, alike,
     ]  # fmt: skip
+
+
+def test_a_crystal_is_most_like_its_own_pattern() -> None:
+    crystals = csp.drawn(str(TINY), "val", True, 2, np.random.default_rng(0))
+    found = csp.by_pattern(crystals, [crystals, crystals])
+    assert found.argmax(1).tolist() == [0, 1] and found.diagonal().min() > 0.9

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rdkit import Chem
+from rdkit.Chem import AllChem
 
 from adit.convert import read, write
 from adit.system import AtomicSystem
@@ -37,6 +39,22 @@ def test_molecules_hold_the_file_s_atoms(gen: Call) -> None:
     write("methyl.xyz", [METHYL])
     code, _, _ = gen(*ASK, "--keep", "methyl.xyz", "--n", 8, "--valid-only", "--resume")
     assert (code, len(read("molecules.sdf"))) == (0, 8)
+
+
+def test_a_scaffold_of_heavy_atoms_alone_may_be_an_sdf(gen: Call) -> None:
+    """As RDKit writes a molecule whose hydrogens were removed; without --keep such a file is refused."""
+    mol = Chem.AddHs(Chem.MolFromSmiles("NC=O"))
+    assert AllChem.EmbedMolecule(mol, randomSeed=0) == 0
+    bare = Chem.RemoveHs(mol)
+    with Chem.SDWriter("scaffold.sdf") as writer:
+        writer.write(bare)
+    code, _, err = gen(*ASK, "--keep", "scaffold.sdf", "--n", 3)
+    assert (code, err) == (0, "")
+    for one in read("molecules.sdf"):
+        assert one.numbers[:3].tolist() == [7, 6, 8]
+        np.testing.assert_allclose(one.positions[:3], bare.GetConformer().GetPositions(), atol=1e-4)
+    code, _, err = gen(*ASK, "--like", "scaffold.sdf", "--n", 3, "--out", "other.sdf")
+    assert code == 2 and "lacks 3 hydrogens" in err
 
 
 def test_crystals_hold_the_host(gen: Call) -> None:

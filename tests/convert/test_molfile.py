@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +164,15 @@ def test_a_record_that_lacks_hydrogens_is_broken(tmp_path: Path) -> None:
     words = r"lacks 6 hydrogens; add them in 3D \(RDKit: Chem\.AddHs\(mol, addCoords=True\)\)$"
     with pytest.raises(UnreadableFileError, match=words):
         read(path)
+    assert read(path, all_hydrogens=False)[0].numbers.tolist() == [6, 6, 8]
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "y.sdf.gz").write_bytes(gzip.compress(path.read_bytes()))
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
+        archive.write(path, "in/z.sdf")
+    for place in (tmp_path / "sub", tmp_path / "z.zip"):
+        assert [len(one) for one in read(place, all_hydrogens=False)] == [3]
+        with pytest.raises(UnreadableFileError, match="lacks 6 hydrogens"):
+            read(place)
 
 
 def test_what_adit_wrote_is_read_however_odd(tmp_path: Path) -> None:

@@ -15,16 +15,20 @@ from adit.cli.common import check_writable, places_of, run
 from adit.cli.eval_stages import (
     EnergyOption,
     HullOption,
+    PatternOption,
+    RankedOption,
     ReconstructOption,
     RelaxedOption,
     RelaxOption,
     RelaxSampleOption,
     StrainOption,
     StrainSampleOption,
+    WavelengthOption,
     WorkOption,
-    check_relaxed,
+    check_written,
     default_work,
     further_stages,
+    write_ranked,
     write_relaxed,
 )
 from adit.errors import InvalidInputError
@@ -94,19 +98,26 @@ def evaluate(
     relaxed: RelaxedOption = None,
     hull: HullOption = None,
     work: WorkOption = None,
+    pattern: PatternOption = None,
+    wavelength: WavelengthOption = "CuKa",
+    ranked: RankedOption = None,
     reconstruct: ReconstructOption = None,
     compare: Annotated[bool, typer.Option("--compare", help="Put runs side by side, with published figures.")] = False,
 ) -> None:
     """Judges generated molecules and crystals: validity, uniqueness, stability, novelty, geometry, distributions."""
-    outputs = {"--json": json_path, "--report": report, "--relaxed": relaxed}
-    check_relaxed(relaxed, relax)
+    outputs = {"--json": json_path, "--report": report, "--relaxed": relaxed, "--ranked": ranked}
+    check_written("--relaxed", relaxed, "--relax chgnet", relax)
+    check_written("--ranked", ranked, "--pattern measured.xy", pattern)
     if compare:
         _check_outputs(outputs, [("is to be compared", path) for path in paths])
         _compare(paths, report)
         return
     if len(paths) > 1:
         raise InvalidInputError(f"expected one file or folder; got {len(paths)}. Or compare JSON files with --compare")
-    known_by: list[tuple[str, str | Path | None]] = [("is to be passed through", reconstruct)]
+    known_by: list[tuple[str, str | Path | None]] = [
+        ("is to be passed through", reconstruct),
+        ("is the --pattern", pattern),
+    ]
     known_by += [("is the --hull", name) for name in hull or ()]
     known_by += [("is the --reference", name) for name in reference or ()]
     _check_outputs({**outputs, "--work": work}, [("is to be judged", paths[0]), *known_by])
@@ -123,6 +134,8 @@ def evaluate(
         relax_sample=relax_sample,
         hull=hull,
         work=work or default_work(paths[0], json_path),
+        pattern=pattern,
+        wavelength=wavelength,
         reconstruct=reconstruct,
     )
     chosen: list[Any] | None = [choice.value for choice in protocol] if protocol else None
@@ -142,6 +155,8 @@ def evaluate(
         found.save(json_path)
     if relaxed is not None:
         write_relaxed(relaxed, more)
+    if ranked is not None:
+        write_ranked(ranked, more)
     _show(found)
     if report is not None:
         from adit.eval.report import write_html

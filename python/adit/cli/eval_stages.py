@@ -15,6 +15,7 @@ from adit.output import writing
 if TYPE_CHECKING:
     from adit.eval.reference import Reference
     from adit.eval.stages import Stage
+    from adit.system import AtomicSystem
 
 
 class StrainChoice(str, Enum):
@@ -66,6 +67,23 @@ WorkOption = Annotated[
         "adit-eval-NAME here.",
     ),
 ]
+PatternOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Hold the powder pattern of each crystal against this one, as measured: text of two columns, 2 theta in "
+        "degrees and intensity.",
+    ),
+]
+WavelengthOption = Annotated[
+    str, typer.Option(metavar="NAME_OR_A", help="Of --pattern: CuKa, CuKa1, MoKa, ..., or in Angstrom.")
+]
+RankedOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="Write the crystals, the most like --pattern first: .extxyz, .xyz, or .zip of CIFs."
+    ),
+]
 ReconstructOption = Annotated[
     Path | None,
     typer.Option(
@@ -90,6 +108,8 @@ def further_stages(
     relax_sample: int | None,
     hull: list[str] | None,
     work: Path,
+    pattern: Path | None,
+    wavelength: str,
     reconstruct: Path | None,
 ) -> list[Stage]:
     """What the options ask for. All that they need is opened here, before any work.
@@ -106,6 +126,10 @@ def further_stages(
     stages += [StrainStage(choice.value, samples[choice]) for choice in dict.fromkeys(strain or [])]
     if reconstruct is not None:
         stages += _reconstruction(reconstruct)
+    if pattern is not None:
+        from adit.eval.powder import PowderStage, read_pattern
+
+        stages.append(PowderStage(read_pattern(pattern, wavelength)))
     if relax is not None:
         from adit.eval.relaxation_stages import relaxation_stages
 
@@ -114,32 +138,46 @@ def further_stages(
     return stages
 
 
-def check_relaxed(relaxed: Path | None, relax: str | None) -> None:
-    """Before the work.
+def check_written(option: str, path: Path | None, needs: str, given: object) -> None:
+    """Before the work, of a file that the crystals of a stage go into.
 
     Raises:
-        InvalidInputError: nothing will be relaxed, or such a file cannot hold crystals one after the other.
+        InvalidInputError: the option that it needs was not given, or such a file cannot hold crystals one after the
+            other.
     """
-    if relaxed is None:
+    if path is None:
         return
-    if relax is None:
-        raise InvalidInputError("--relaxed is for what --relax makes; say with which potential, e.g. --relax chgnet")
-    if relaxed.suffix.lower() not in (".extxyz", ".xyz", ".zip"):
-        raise InvalidInputError(f"--relaxed {relaxed}: must end in .extxyz, .xyz or .zip (of CIFs)")
+    if given is None:
+        raise InvalidInputError(f"{option} goes with {needs.split()[0]}; add e.g. {needs}")
+    if path.suffix.lower() not in (".extxyz", ".xyz", ".zip"):
+        raise InvalidInputError(f"{option} {path}: must end in .extxyz, .xyz or .zip (of CIFs)")
 
 
-def write_relaxed(relaxed: Path, stages: list[Stage]) -> None:
-    """What the last of the stages made."""
-    from adit.convert import write
+def write_relaxed(path: Path, stages: list[Stage]) -> None:
+    """What relaxation made, the lowest above the hull first."""
     from adit.eval.relaxation_stages import StabilityStage
 
-    found = next(stage.relaxed for stage in stages if isinstance(stage, StabilityStage))
-    if not found:
-        typer.echo(f"no crystal was relaxed that has a hull; {relaxed} is not written", err=True)
+    relaxed = next(stage.relaxed for stage in stages if isinstance(stage, StabilityStage))
+    _write(path, relaxed, "no crystal was relaxed that has a hull")
+
+
+def write_ranked(path: Path, stages: list[Stage]) -> None:
+    """All crystals that have a powder pattern, the most like the measured one first."""
+    from adit.eval.powder import PowderStage
+
+    ranked = next(stage.ranked for stage in stages if isinstance(stage, PowderStage))
+    _write(path, ranked, "no crystal has a powder pattern")
+
+
+def _write(path: Path, crystals: list[AtomicSystem], otherwise: str) -> None:
+    from adit.convert import write
+
+    if not crystals:
+        typer.echo(f"{otherwise}; {path} is not written", err=True)
         return
-    with writing(relaxed):
-        relaxed.parent.mkdir(parents=True, exist_ok=True)
-        write(relaxed, found)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, crystals)
 
 
 def _reconstruction(folder: Path) -> list[Stage]:

@@ -296,7 +296,7 @@ def read_given(options: Options) -> Given:
         UnreadableFileError: a file cannot be read.
     """
     like, like_sum = _structures(options.like)
-    keep, keep_sum = _structures(options.keep)
+    keep, keep_sum = _structures(options.keep, all_hydrogens=False)  # a scaffold has open valences
     templates = kept = None
     try:
         if options.like:
@@ -313,13 +313,13 @@ def read_given(options: Options) -> Given:
     return Given(templates, kept, {"structures of --like sha256": like_sum, "structures of --keep sha256": keep_sum})
 
 
-def _structures(names: tuple[str, ...]) -> tuple[list[AtomicSystem], str | None]:
+def _structures(names: tuple[str, ...], *, all_hydrogens: bool = True) -> tuple[list[AtomicSystem], str | None]:
     """What files hold, and the sha256 of its atoms."""
     if not names:
         return [], None
     from adit.convert import read
 
-    systems = [system for name in names for system in read(name)]
+    systems = [system for name in names for system in read(name, all_hydrogens=all_hydrogens)]
     content = hashlib.sha256()
     for system in systems:
         for part in (system.numbers, system.positions, system.cell):

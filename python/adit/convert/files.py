@@ -53,13 +53,19 @@ def format_of(name: str) -> str | None:
     return _SUFFIXES.get(path.suffix)
 
 
-def read(path: str | os.PathLike[str], *, on_error: Literal["raise", "warn", "skip"] = "raise") -> list[AtomicSystem]:
+def read(
+    path: str | os.PathLike[str],
+    *,
+    on_error: Literal["raise", "warn", "skip"] = "raise",
+    all_hydrogens: bool = True,
+) -> list[AtomicSystem]:
     """Every molecule and crystal of a file, folder or zip.
 
     Args:
         path: see `iread`.
         on_error: what to do about a broken entry: "raise"; "warn" once, with their number and the first
             reason; or "skip" without a word.
+        all_hydrogens: as for `iread`.
 
     Raises:
         UnreadableFileError: a broken entry (with "raise"), a file that is not what its name claims, or
@@ -70,7 +76,7 @@ def read(path: str | os.PathLike[str], *, on_error: Literal["raise", "warn", "sk
         raise InvalidInputError(f"`on_error` must be 'raise', 'warn' or 'skip'; got {on_error!r}")
     systems: list[AtomicSystem] = []
     broken: list[BrokenEntry] = []
-    for entry in iread(path):
+    for entry in iread(path, all_hydrogens=all_hydrogens):
         if isinstance(entry, AtomicSystem):
             systems.append(entry)
         else:
@@ -87,11 +93,16 @@ def read(path: str | os.PathLike[str], *, on_error: Literal["raise", "warn", "sk
     return systems
 
 
-def iread(path: str | os.PathLike[str]) -> Iterator[AtomicSystem | BrokenEntry]:
+def iread(path: str | os.PathLike[str], *, all_hydrogens: bool = True) -> Iterator[AtomicSystem | BrokenEntry]:
     """Every entry of a file, folder or zip, one after the other, broken ones included. Nothing is unpacked to disk.
 
     A folder is read with its subfolders, in the order of the names; hidden files and files of other kinds
     are passed over. `info["id"]` names the entry. A folder that `PackedDataset.save` wrote is read as that.
+
+    Args:
+        path: of a file, folder or zip.
+        all_hydrogens: whether a record of an SDF is broken whose bonds leave hydrogens out. Without, it is read as it
+            is: a scaffold, say.
 
     Raises:
         UnreadableFileError: the path does not exist; a single file is empty, binary, a web page, truncated
@@ -101,15 +112,15 @@ def iread(path: str | os.PathLike[str]) -> Iterator[AtomicSystem | BrokenEntry]:
     if (path / "meta.json").is_file() and (path / "offsets.npy").is_file():
         yield from _dataset(path)
     elif path.is_dir():
-        yield from _folder(path)
+        yield from _folder(path, all_hydrogens)
     elif path.suffix.lower() == ".zip":
-        yield from _zip(path)
+        yield from _zip(path, all_hydrogens)
     else:
         kind = format_of(path.name)
         if kind is None and path.exists():
             raise UnreadableFileError(f"{path} is of an unknown kind; known: {_KNOWN}")
         with reading(path), path.open("rb") as file:
-            yield from _stream(file, kind or "", path.name, str(path))
+            yield from _stream(file, kind or "", path.name, str(path), all_hydrogens)
 
 
 def structure_files(folder: Path) -> list[Path]:
@@ -146,20 +157,20 @@ def _dataset(folder: Path) -> Iterator[Entry]:
         yield AtomicSystem(system.numbers, system.positions, system.cell, {"id": name, **system.info})
 
 
-def _folder(folder: Path) -> Iterator[Entry]:
+def _folder(folder: Path, all_hydrogens: bool) -> Iterator[Entry]:
     for path in structure_files(folder):
-        yield from iread_tolerant(path)
+        yield from iread_tolerant(path, all_hydrogens=all_hydrogens)
 
 
-def iread_tolerant(path: Path) -> Iterator[AtomicSystem | BrokenEntry]:
+def iread_tolerant(path: Path, *, all_hydrogens: bool = True) -> Iterator[AtomicSystem | BrokenEntry]:
     """As `iread`, with a `BrokenEntry` for a file that cannot be read at all."""
     try:
-        yield from iread(path)
+        yield from iread(path, all_hydrogens=all_hydrogens)
     except UnreadableFileError as error:
         yield BrokenEntry(str(path), str(error), _PERIODIC.get(format_of(path.name) or ""))
 
 
-def _zip(path: Path) -> Iterator[Entry]:
+def _zip(path: Path, all_hydrogens: bool) -> Iterator[Entry]:
     try:
         with reading(path), zipfile.ZipFile(path) as archive:
             members = [
@@ -172,12 +183,12 @@ def _zip(path: Path) -> Iterator[Entry]:
             if not members:
                 raise UnreadableFileError(f"{path} holds no file of a known kind: {_KNOWN}")
             for member in members:
-                yield from _member(archive, member, f"{path.name}/{member.filename}")
+                yield from _member(archive, member, f"{path.name}/{member.filename}", all_hydrogens)
     except zipfile.BadZipFile as error:
         raise UnreadableFileError(f"{path} is not a complete zip file ({error}); it may be truncated") from error
 
 
-def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> Iterator[Entry]:
+def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, all_hydrogens: bool) -> Iterator[Entry]:
     kind = format_of(member.filename) or ""
     periodic = _PERIODIC.get(kind)
     if member.flag_bits & 1:
@@ -188,16 +199,16 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> Ite
         return
     try:
         with archive.open(member) as file:
-            yield from _stream(cast(BinaryIO, file), kind, name, name)
+            yield from _stream(cast(BinaryIO, file), kind, name, name, all_hydrogens)
     except (UnreadableFileError, zipfile.BadZipFile, NotImplementedError, zlib.error, EOFError) as error:
         yield BrokenEntry(name, str(error), periodic)
 
 
-def _stream(file: BinaryIO, kind: str, name: str, full: str) -> Iterator[Entry]:
+def _stream(file: BinaryIO, kind: str, name: str, full: str, all_hydrogens: bool) -> Iterator[Entry]:
     """Entries of one open file; `name` goes into ids, `full` into errors."""
     if name.lower().endswith(".gz"):
         with reading(Path(full)), gzip.GzipFile(fileobj=file) as unpacked:
-            yield from _stream(cast(BinaryIO, unpacked), kind, name[:-3], full)
+            yield from _stream(cast(BinaryIO, unpacked), kind, name[:-3], full, all_hydrogens)
         return
     head = file.read(1024)
     _refuse(head, full, kind)
@@ -205,7 +216,7 @@ def _stream(file: BinaryIO, kind: str, name: str, full: str) -> Iterator[Entry]:
         entries = _WHOLE[kind](_decode(head + file.read(), full), name)
     else:
         lines = _lines(head, file, full)
-        entries = parse_xyz(lines, name) if kind == "xyz" else parse_sdf(lines, name, all_hydrogens=True)
+        entries = parse_xyz(lines, name) if kind == "xyz" else parse_sdf(lines, name, all_hydrogens=all_hydrogens)
     found = False
     for entry in entries:
         found = True

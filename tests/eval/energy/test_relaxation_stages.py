@@ -121,7 +121,7 @@ def test_relaxed_crystals_are_written(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--relaxed", "x.extxyz"], "--relaxed is for what --relax makes"),
+        (["--relaxed", "x.extxyz"], "--relaxed goes with --relax; add e.g. --relax chgnet"),
         (["--relaxed", "x.sdf", "--relax", EMT_NAME], "must end in .extxyz, .xyz or .zip"),
         (["--relaxed", "s.extxyz", "--relax", EMT_NAME], "would replace what is to be judged"),
     ],
