@@ -111,7 +111,7 @@ class Packing(Generator):
 
 
 @pytest.mark.parametrize("system", ["molecule", "crystal"])
-@pytest.mark.parametrize("solver", ["ancestral", "heun"])
+@pytest.mark.parametrize("solver", ["ancestral", "heun", "sde-dpm++"])
 def test_packed_blocks_hold_the_same_systems(system: str, solver: str) -> None:
     apart, packed = (kind(pretrained(), device="cpu") for kind in (Generator, Packing))
     for each in (apart, packed):
@@ -181,7 +181,7 @@ def test_one_ahead_keeps_order_and_errors_and_works_ahead() -> None:
     assert list(one_ahead(iter([]))) == []
 
 
-@pytest.mark.parametrize("solver", ["dpm++", "ancestral"])
+@pytest.mark.parametrize("solver", ["dpm++", "ancestral", "sde-dpm++"])
 def test_a_stream_goes_on_where_it_was_left(generator: Generator, solver: str) -> None:
     whole = list(generator.stream(11, "crystal", batch_size=4, seed=5, solver=solver))
     rest = list(generator.stream(11, "crystal", batch_size=4, seed=5, solver=solver, start=4))
@@ -289,7 +289,7 @@ BAD = [
     ({"guide": "2"}, "`guide`"),
     ({"solver": "ancestral", "noise": -1.0}, "`noise` must be at least 0"),
     ({"solver": "ancestral", "noise": float("inf")}, "`noise`"),
-    ({"solver": "dpm++", "noise": 2.0}, "`noise` is for the solver 'ancestral', not 'dpm"),
+    ({"solver": "dpm++", "noise": 2.0}, "`noise` is for the solvers ancestral and sde-dpm++, not 'dpm"),
     ({"batch_size": 0}, "`batch_size`"),
     ({"batch_size": 1.5}, "`batch_size`"),
     ({"atoms": 0}, "`atoms`"),

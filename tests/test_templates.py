@@ -18,6 +18,7 @@ from adit.convert import read
 from adit.data.prepare import load
 from adit.errors import InvalidInputError
 from adit.eval.molecules import validity
+from adit.flow.solver import SOLVERS
 from adit.generate import Generator
 from adit.matching import StructureMatcher
 from adit.packing import as_system
@@ -109,7 +110,7 @@ def test_a_sample_does_not_depend_on_its_company(generator: Generator) -> None:
     assert np.abs(alone.positions - among.positions).max() < 0.1
 
 
-@pytest.mark.parametrize("solver", ["euler", "heun", "dpm++", "ancestral"])
+@pytest.mark.parametrize("solver", SOLVERS)
 def test_every_solver_starts_in_between(generator: Generator, solver: str) -> None:
     made = generator.sample(4, like=ETHANOL, strength=0.15, solver=solver, guide=1.0)
     assert validity(made) == validity([ETHANOL]) * 4

@@ -21,7 +21,7 @@ from adit.elements import Symbols, composition, wanted_elements
 from adit.errors import BackendUnavailableError, CheckpointError, InvalidInputError
 from adit.flow.guidance import Network, guidance_labels, guided
 from adit.flow.path import interpolate
-from adit.flow.solver import SOLVERS, Predict, integrate, time_grid
+from adit.flow.solver import SOLVERS, STOCHASTIC, Predict, integrate, time_grid
 from adit.kept import Kept, kept_from
 from adit.known_cell import KnownCell, known_cells
 from adit.models.denoiser import Denoiser, Schedule
@@ -175,8 +175,8 @@ class Generator:
             solver: one of `adit.flow.solver.SOLVERS`.
             cfg: scale of classifier-free guidance; 1 is none.
             guide: scale of guidance by the smaller network that comes with some weights; 1 is none.
-            noise: fresh noise of the solver "ancestral", as a multiple of DDPM's: more makes sounder samples, less more
-                different ones. Default as the weights say.
+            noise: fresh noise of the solvers "ancestral" and "sde-dpm++", as a multiple of DDPM's: more makes sounder
+                samples, less more different ones. Default as the weights say.
             atoms: number of atoms, or a range (smallest, largest); default as in the training set.
             formula: of the whole molecule or cell, such as "C7H10O2" or "Ti4O8", which the network is told (and
                 nearly always keeps to, once trained); of crystals with `atoms`, its multiples within these, too;
@@ -233,8 +233,9 @@ class Generator:
             raise InvalidInputError(
                 f"the weights {self.weights.name!r} were not trained for {system!r}; known: {known}"
             )
-        if noise is not None and settings.solver != "ancestral":
-            raise InvalidInputError(f"`noise` is for the solver 'ancestral', not {settings.solver!r}; leave it out")
+        if noise is not None and settings.solver not in STOCHASTIC:
+            known = " and ".join(STOCHASTIC)
+            raise InvalidInputError(f"`noise` is for the solvers {known}, not {settings.solver!r}; leave it out")
         if settings.guide != 1 and self.guide is None:
             raise InvalidInputError(f"the weights {self.weights.name!r} have no guide; leave `guide` out, or at 1")
         grid, templates, steering = time_grid(settings.steps), None, None
@@ -385,7 +386,7 @@ class Generator:
 
     def _noise(self, run: Run, groups: list[Group]) -> Tensor:
         """(draws, 1, T, latent dimensions), each system's from its own stream."""
-        draws = len(run.grid) - 1 if run.settings.solver == "ancestral" else 1
+        draws = len(run.grid) - 1 if run.settings.solver in STOCHASTIC else 1
         width = self.model.latent_mean.shape[0]
 
         def drawn(group: Group) -> NDArray[np.float32]:

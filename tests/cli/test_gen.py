@@ -247,7 +247,7 @@ def test_the_log_of_a_job_says_how_far_it_is(gen: Call, monkeypatch: pytest.Monk
     ("arguments", "words"),
     [
         (["--system", "polymer"], "unknown system 'polymer'; known: molecule, crystal"),
-        (["--solver", "rk4"], "known: euler, heun, dpm++, ancestral"),
+        (["--solver", "rk4"], "known: euler, heun, dpm++, ancestral, sde-dpm++"),
         (["--n", "0"], "--n must be at least 1"),
         (["--n", "-5"], "--n must be at least 1"),
         (["--n", "many"], "--n"),
@@ -261,7 +261,7 @@ def test_the_log_of_a_job_says_how_far_it_is(gen: Call, monkeypatch: pytest.Monk
         (["--cfg", "nan"], "--cfg must be a finite number"),
         (["--cfg", "inf"], "--cfg must be a finite number"),
         (["--noise", "-1"], "--noise must be a finite number, at least 0; got -1"),
-        (["--noise", "2", "--solver", "heun"], "`noise` is for the solver 'ancestral'"),
+        (["--noise", "2", "--solver", "heun"], "`noise` is for the solvers ancestral and sde-dpm++, not"),
         (["--guide", "nan"], "--guide must be a finite number"),
         (["--guide", "1.5"], "have no smaller network to guide them"),
         (["--device", "tpu"], "--device"),

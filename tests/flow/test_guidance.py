@@ -8,7 +8,7 @@ from torch import Tensor
 
 from adit.flow.guidance import guidance_labels, guided
 from adit.flow.path import interpolate, to_data
-from adit.flow.solver import Predict, integrate, time_grid
+from adit.flow.solver import SOLVERS, Predict, integrate, time_grid
 
 LABEL, NULL = 1, 2
 X = torch.randn(3, 4, 2, generator=torch.Generator().manual_seed(0))
@@ -116,7 +116,7 @@ def test_toward_what_is_wanted_is_bayes_rule(time: float) -> None:
     torch.testing.assert_close(made, prior + variance / (variance + 0.25) * (1.5 - prior))
 
 
-@pytest.mark.parametrize("solver", ["euler", "heun", "dpm++", "ancestral"])
+@pytest.mark.parametrize("solver", SOLVERS)
 def test_samples_are_those_of_the_posterior(solver: str) -> None:
     """From a time on at which it is asked; ancestral comes to the spread from below (`adit.flow.solver`)."""
     toward, mean, spread = _gaussian_posterior(1.5, 0.5)

@@ -11,9 +11,10 @@ from itertools import pairwise
 
 import pytest
 import torch
+from scipy.integrate import quad
 
 from adit.errors import InvalidInputError
-from adit.flow.solver import SOLVERS, integrate, time_grid
+from adit.flow.solver import SOLVERS, STOCHASTIC, integrate, time_grid
 
 M, S = 1.5, 0.4
 
@@ -101,15 +102,16 @@ def test_ancestral_sampling_has_the_right_distribution() -> None:
     assert spreads[1] == pytest.approx(S, rel=0.04)
 
 
+@pytest.mark.parametrize("solver", STOCHASTIC)
 @pytest.mark.parametrize("fresh", [1.0, 7.5, 20.0])
-def test_ancestral_steps_keep_the_marginal(fresh: float) -> None:
+def test_stochastic_steps_keep_the_marginal(solver: str, fresh: float) -> None:
     """One step from s to t with the true data in hand gives x_t of mean t x_1 and spread 1 - t."""
     generator = torch.Generator().manual_seed(0)
     data = torch.full((50_000, 1, 1), 0.7, dtype=torch.float64)
     s, t = 0.48, 0.5
     x_s = s * data + (1 - s) * torch.randn(data.shape, generator=generator, dtype=torch.float64)
     made = integrate(
-        lambda x, time: data, x_s, [s, t], "ancestral", lambda x: torch.randn(x.shape, generator=generator), fresh
+        lambda x, time: data, x_s, [s, t], solver, lambda x: torch.randn(x.shape, generator=generator), fresh
     )
     assert made.mean().item() == pytest.approx(t * 0.7, abs=0.01)
     assert made.std().item() == pytest.approx(1 - t, rel=0.02)
@@ -118,9 +120,55 @@ def test_ancestral_steps_keep_the_marginal(fresh: float) -> None:
     assert link == pytest.approx((s * (1 - t) / (t * (1 - s))) ** fresh, abs=0.015)
 
 
-def test_without_fresh_noise_ancestral_is_euler() -> None:
-    made = [integrate(best, NOISE, time_grid(9), solver, fresh=0.0) for solver in ("euler", "ancestral")]
+@pytest.mark.parametrize(("solver", "same"), [("ancestral", "euler"), ("sde-dpm++", "dpm++")])
+def test_without_fresh_noise_it_is_the_solver_without(solver: str, same: str) -> None:
+    made = [integrate(best, NOISE, time_grid(9), name, fresh=0.0) for name in (solver, same)]
     torch.testing.assert_close(made[0], made[1])
+
+
+@pytest.mark.parametrize("fresh", [1.0, 10.0])
+def test_second_order_with_noise(fresh: float) -> None:
+    """The mean of what predictions on a line make (linear in the log signal-to-noise ratio), against the integral in
+    SA-Solver's eq. 5, in steps half as long."""
+    first, last = 0.3, 0.6
+    low, high = (math.log(t / (1 - t)) for t in (first, last))
+
+    def on_a_line(log_snr: float) -> float:
+        return 1.5 + 0.7 * log_snr
+
+    def weighted(u: float) -> float:
+        return (1 + fresh) * math.exp(-(1 + fresh) * (high - u)) * on_a_line(u)
+
+    faded = (1 - last) / (1 - first) * math.exp(-fresh * (high - low))
+    expected = faded * NOISE + last * quad(weighted, low, high)[0]
+
+    def error(solver: str, steps: int) -> float:
+        times = [1 / (1 + math.exp(-low - (high - low) * k / steps)) for k in range(steps + 1)]
+
+        def predict(x: torch.Tensor, t: float) -> torch.Tensor:
+            return torch.full_like(x, on_a_line(math.log(t / (1 - t))))
+
+        made = integrate(predict, NOISE, times, solver, torch.zeros_like, fresh)
+        return (made - expected).abs().max().item()
+
+    orders = {solver: math.log2(error(solver, 200) / error(solver, 400)) for solver in ("ancestral", "sde-dpm++")}
+    assert 0.9 < orders["ancestral"] < 1.1 and 1.8 < orders["sde-dpm++"] < 2.6
+
+
+@pytest.mark.parametrize("fresh", [1.0, 6.0, 10.0, 20.0])
+def test_second_order_mends_the_spread(fresh: float) -> None:
+    """Samples of data N(0, 1) in as many steps as the shipped weights take."""
+    spreads = []
+    for solver in ("ancestral", "sde-dpm++"):
+        generator = torch.Generator().manual_seed(0)
+        start = torch.randn(40_000, 1, 1, generator=generator, dtype=torch.float64)
+
+        def noise(x: torch.Tensor, generator: torch.Generator = generator) -> torch.Tensor:
+            return torch.randn(x.shape, generator=generator, dtype=x.dtype)
+
+        made = integrate(lambda x, t: t / ((1 - t) ** 2 + t * t) * x, start, time_grid(36), solver, noise, fresh)
+        spreads.append(made.var().item())
+    assert abs(spreads[1] - 1) < 0.2 and abs(spreads[1] - 1) < 0.6 * (1 - spreads[0])
 
 
 def test_fresh_noise_comes_from_the_given_source() -> None:
@@ -132,7 +180,7 @@ def test_fresh_noise_comes_from_the_given_source() -> None:
 
     for solver in SOLVERS:
         integrate(best, NOISE, time_grid(4), solver, noise)
-    assert asked == [NOISE.shape] * 2, "ancestral alone, but in the first and the last step"
+    assert asked == [NOISE.shape] * 4, "ancestral and sde-dpm++ alone, but in the first and the last step"
 
 
 def test_time_grid() -> None:
@@ -149,5 +197,7 @@ def test_time_grid() -> None:
 
 
 def test_unknown_solver_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(InvalidInputError, match=r"unknown solver 'rk4'; known: euler, heun, dpm\+\+, ancestral"):
+    with pytest.raises(
+        InvalidInputError, match=r"unknown solver 'rk4'; known: euler, heun, dpm\+\+, ancestral, sde-dpm\+\+"
+    ):
         integrate(best, NOISE, time_grid(2), "rk4")

@@ -88,7 +88,7 @@ def generate(
     ] = None,
     noise: Annotated[
         float | None,
-        typer.Option(help="Fresh noise of the solver ancestral; more is sounder, less more diverse; default: same."),
+        typer.Option(help="Fresh noise of ancestral and sde-dpm++; more is sounder, less more diverse; default: same."),
     ] = None,
     atoms: Annotated[
         str | None, typer.Option(metavar="N or MIN-MAX", help="Atoms in each; default: as in the training set.")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # As in adit.generate and adit.flow.solver, which load torch; a test compares them.
 SYSTEMS = ("molecule", "crystal")
-SOLVERS = ("euler", "heun", "dpm++", "ancestral")
+SOLVERS = ("euler", "heun", "dpm++", "ancestral", "sde-dpm++")
 MAX_STEPS = 10_000
 DEFAULT_WEIGHTS = "joint-tiny"
 DEFAULT_OUT = {"molecule": "molecules.sdf", "crystal": "crystals.extxyz"}

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 POWDER = "powder pattern"
 STEP = 0.02
 """Degrees between the points at which patterns are compared."""
-REACH = 0.6
+REACH = 1.5
 """Degrees: lines that are so far apart, or further, have nothing in common."""
 BACKGROUND = 4.0
 """Degrees: what is wider is background."""

@@ -19,14 +19,16 @@ from adit.errors import InvalidInputError
 Predict = Callable[[Tensor, float], Tensor]
 Noise = Callable[[Tensor], Tensor]
 
-SOLVERS = ("euler", "heun", "dpm++", "ancestral")
+SOLVERS = ("euler", "heun", "dpm++", "ancestral", "sde-dpm++")
 """euler: first order. heun: second order, two evaluations a step. dpm++: second order by multistep, one
-evaluation a step. ancestral: first order, with fresh noise at each step."""
+evaluation a step. ancestral: first order, with fresh noise at each step. sde-dpm++: both of the last."""
+STOCHASTIC = ("ancestral", "sde-dpm++")
+"""Those with fresh noise."""
 
 
 _GRID_MEAN, _GRID_STD = 0.2, 0.8
 FRESH = 20.0
-"""Noise power of "ancestral", as a multiple of DDPM's, where nothing else is said."""
+"""Its power, as a multiple of DDPM's, where nothing else is said."""
 
 
 def time_grid(steps: int) -> list[float]:
@@ -52,8 +54,8 @@ def integrate(
         x: the start, (B, N, L).
         times: increasing, at most 1.
         solver: one of `SOLVERS`.
-        noise: fresh Gaussian noise like a tensor, for "ancestral".
-        fresh: its power, as a multiple of what keeps to DDPM; 0 is Euler's step.
+        noise: fresh Gaussian noise like a tensor, for the `STOCHASTIC` solvers.
+        fresh: its power, as a multiple of what keeps to DDPM; 0 is euler, or dpm++.
 
     Raises:
         InvalidInputError: unknown solver.
@@ -65,12 +67,10 @@ def integrate(
         data = predict(x, s)
         if solver == "heun" and t < 1:
             x = _heun(predict, x, data, s, t)
-        elif solver == "dpm++":
-            x, previous = _affine(x, _extrapolate(data, previous, s, t), s, t), (data, s)
-        elif solver == "ancestral" and t < 1:
-            x = _ancestral(x, data, s, t, noise, fresh)
-        else:
-            x = _affine(x, data, s, t)
+            continue
+        if solver.endswith("dpm++"):
+            data, previous = _extrapolate(data, previous, s, t), (data, s)
+        x = _stochastic(x, data, s, t, noise, fresh) if solver in STOCHASTIC and t < 1 else _affine(x, data, s, t)
     return x
 
 
@@ -89,7 +89,7 @@ def _heun(predict: Predict, x: Tensor, data: Tensor, s: float, t: float) -> Tens
 
 def _extrapolate(data: Tensor, previous: tuple[Tensor, float] | None, s: float, t: float) -> Tensor:
     """Data half-way to t in the log signal-to-noise ratio, from this and the last prediction
-    (DPM-Solver++ 2M, Lu 2022, arXiv 2211.01095, algorithm 2). First order where the ratio is infinite."""
+    (DPM-Solver++ 2M and SDE-DPM-Solver++ 2M, Lu 2022, arXiv 2211.01095). First order where the ratio is infinite."""
     if previous is None or t >= 1 or previous[1] <= 0:
         return data
     last, r = previous
@@ -102,12 +102,13 @@ def _log_snr(t: float) -> float:
     return math.log(t / (1 - t))
 
 
-def _ancestral(x: Tensor, data: Tensor, s: float, t: float, noise: Noise, fresh: float) -> Tensor:
+def _stochastic(x: Tensor, data: Tensor, s: float, t: float, noise: Noise, fresh: float) -> Tensor:
     """The exact step, for constant data, of the reverse stochastic equation with `fresh` times the noise power of
     the usual one (Xue 2023, arXiv 2309.05019, eq. 5, tau^2 = `fresh`), for alpha = t, sigma = 1 - t.
 
-    0 times is Euler's step, once is DDPM's (DDIM with eta = 1: Song 2021, arXiv 2010.02502). More noise makes up for
-    more of the network's errors; the spread of the samples is approached from below, at first order in the step.
+    0 times is the step without noise, once is DDPM's (DDIM with eta = 1: Song 2021, arXiv 2010.02502). More noise makes
+    up for more of the network's errors. By first order the samples spread too little, the less the more noise; by
+    second order about rightly.
     """
     if s <= 0:
         return _affine(x, data, s, t)
