@@ -47,7 +47,7 @@ train: $(VENV)/.installed-test  ## the recipe joint-tiny: hours on two cores; RE
 	$(VENV)/bin/adit-train decoder --recipe joint-tiny --resume
 	$(VENV)/bin/adit-train dit --recipe joint-tiny --resume
 	$(VENV)/bin/adit-train dit --recipe joint-tiny-guide --vae runs/joint-tiny --resume
-	$(VENV)/bin/adit-train export runs/joint-tiny --guide runs/joint-tiny-guide --out $(WEIGHTS) --name joint-tiny --sampling molecule=ancestral:36:1:training:1:10 --sampling crystal=ancestral:50:1:new
+	$(VENV)/bin/adit-train export runs/joint-tiny --guide runs/joint-tiny-guide --out $(WEIGHTS) --name joint-tiny --sampling molecule=sde-dpm++:36:1:training:1:10 --sampling crystal=ancestral:50:1:new
 	$(VENV)/bin/adit-train property --data qm9 $(addprefix --column ,mu alpha homo lumo gap cv) --weights $(WEIGHTS) --out runs/qm9-properties --resume
 	$(VENV)/bin/adit-train property --data mp20 $(addprefix --column ,formation_energy_per_atom band_gap) --weights $(WEIGHTS) --out runs/mp20-properties --resume
 	cp runs/qm9-properties/predictor.* $(WEIGHTS)/qm9-properties/

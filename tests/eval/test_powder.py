@@ -114,7 +114,8 @@ def test_what_has_no_pattern() -> None:
     pattern = measured(rock_salt())
     einsteinium = rock_salt(cation=99)
     tiny = AtomicSystem.from_fractional([11], [[0, 0, 0]], 0.6 * np.eye(3))  # its first line is beyond 180 degrees
-    assert np.isnan(similarities(pattern, [einsteinium, tiny])).all()
+    vast = AtomicSystem.from_fractional([11], [[0, 0, 0]], 500 * np.eye(3))
+    assert np.isnan(similarities(pattern, [einsteinium, tiny, vast])).all()
     assert similarities(pattern, []).shape == (0,)
     with pytest.raises(InvalidInputError, match="crystal"):
         similarities(pattern, [AtomicSystem([8], [[0, 0, 0]])])
@@ -135,7 +136,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     for text, words in {
         "nothing\nhere": "50 at least",
         "\n".join(f"{90 - k} {k}" for k in range(60)): "must increase",
-        "\n".join(f"{k} 7" for k in range(60)): "no lines",
+        "\n".join(f"{k} 7" for k in range(60)): "must have lines",
         "\n".join(f"{k} nan" for k in range(60)): "NaN",
         "\n".join(f"{4 * k} {k % 7}" for k in range(60)): "at most 180",
     }.items():

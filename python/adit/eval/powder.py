@@ -37,6 +37,8 @@ BACKGROUND = 4.0
 """Degrees: what is wider is background."""
 FEWEST = 50
 """Points that a pattern must have."""
+MOST = 100_000
+"""Points of the reciprocal lattice of a crystal, at most: so many, of about 30,000 A^3, take seconds."""
 DEFINITION = (
     "Weighted cross-correlation of the measured pattern, less its background, with that of each crystal by pymatgen, 1 "
     f"if they are the same; lines {REACH:g} degrees apart have nothing in common (de Gelder 2001)."
@@ -75,11 +77,11 @@ class Pattern:
                 f"the angles of a powder pattern (2 theta, degrees) must increase, from 0 to at most 180; "
                 f"got {x[0]:g} to {x[-1]:g}"
             )
-        if np.ptp(y) == 0:
-            raise InvalidInputError("the intensities of a powder pattern are all the same: it has no lines")
         object.__setattr__(self, "angles", x)
         object.__setattr__(self, "intensities", y)
         object.__setattr__(self, "wavelength", wavelength_of(wavelength))
+        if not self.lines().any():
+            raise InvalidInputError("a powder pattern must have lines; these intensities are background alone")
 
     @property
     def grid(self) -> NDArray[np.float64]:
@@ -156,7 +158,7 @@ def similarities(pattern: Pattern, crystals: Systems | Packed) -> NDArray[np.flo
     """(B,) how alike the pattern of each crystal is to a measured one: 1 the same, 0 no line in common.
 
     NaN for a crystal that has no pattern: one without lines in the range that was measured, or with an element whose
-    scattering is not tabulated.
+    scattering is not tabulated, or with a cell so large that it has over `MOST` lines.
 
     Raises:
         InvalidInputError: one of them is a molecule.
@@ -182,6 +184,9 @@ def _calculated(pattern: Pattern, crystal: AtomicSystem) -> NDArray[np.float64] 
     from pymatgen.analysis.diffraction.xrd import XRDCalculator
 
     grid = pattern.grid
+    sphere = 4 / 3 * np.pi * (2 * np.sin(np.radians(grid[-1] / 2)) / pattern.wavelength) ** 3
+    if crystal.volume * sphere > MOST:
+        return None
     try:
         found = XRDCalculator(pattern.wavelength).get_pattern(
             crystal.to_pymatgen(), scaled=False, two_theta_range=(grid[0], grid[-1])
