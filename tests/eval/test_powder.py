@@ -166,7 +166,7 @@ def test_the_stage() -> None:
     assert found.rows[1]["powder_similarity"] is None and len(stage.ranked) == 2
     metric = found.metric("crystals", "most alike", POWDER)
     assert metric.value == stage.ranked[0].info["powder_similarity"] and metric.of == 2
-    assert "The likeliest: entry 3 0.9" in found.protocols[POWDER]
+    assert "The likeliest: entry 2 0.9" in found.protocols[POWDER]
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +178,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         app, ["made.extxyz", "--pattern", "p.xy", "--ranked", "best.extxyz", "--json", "run.json"]
     )
     assert done.exit_code == 0, done.output
-    assert "The likeliest: entry 3" in " ".join(done.output.split())
+    assert "The likeliest: entry 2" in " ".join(done.output.split())
     best = read("best.extxyz")
     assert best[0].cell is not None and best[0].cell[0, 0] == pytest.approx(5.64) and len(best) == 3
     rows = json.loads(Path("run.json").read_text())["rows"]

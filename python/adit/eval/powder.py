@@ -222,7 +222,7 @@ class PowderStage:
             replace(samples.systems[k], info={**samples.systems[k].info, "powder_similarity": float(found[k])})
             for k in order
         ]
-        named = "; ".join(f"entry {samples.indices[k] + 1} {found[k]:.3f}" for k in order[:3]) or "none has a pattern"
+        named = "; ".join(f"entry {samples.indices[k]} {found[k]:.3f}" for k in order[:3]) or "none has a pattern"
         best = float(found[order[0]]) if order else NAN
         return Findings(
             figures=[
