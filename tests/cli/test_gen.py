@@ -473,7 +473,7 @@ def test_the_guide(gen: Call, tmp_path: Path, line: str) -> None:
     elif "--unique" in words:  # which nonsense is not
         few = ["--n", "1", "--weights", "joint-tiny", "--steps", "5"]
         words = [str(DRUGS.parents[1] / "tiny_dataset") if word in ("qm9", "mp20") else word for word in words]
-    elif {"--property", "--guide", "--elements"} & set(words):  # the untrained one has no predictor, guide or prior
+    elif {"--property", "--noise", "--elements"} & set(words):  # the untrained one has no predictor, noise or prior
         few = ["--n", "2", "--weights", "joint-tiny", "--steps", "5"]
     code, _, err = gen(*words, *few)
     assert code == 0
