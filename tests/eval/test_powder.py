@@ -188,6 +188,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert json.loads(Path("run.json").read_text())["rows"][2]["powder_similarity"] < 0.5
     for options, words in {
         ("--ranked", "best.extxyz"): "--ranked goes with --pattern",
+        ("--wavelength", "MoKa"): "--wavelength goes with --pattern",
         ("--pattern", "p.xy", "--ranked", "best.sdf"): "must end in .extxyz",
         ("--pattern", "p.xy", "--json", "p.xy"): "would replace what is the --pattern",
         ("--pattern", "none.xy"): "cannot be read",

@@ -99,7 +99,7 @@ def evaluate(
     hull: HullOption = None,
     work: WorkOption = None,
     pattern: PatternOption = None,
-    wavelength: WavelengthOption = "CuKa",
+    wavelength: WavelengthOption = None,
     ranked: RankedOption = None,
     reconstruct: ReconstructOption = None,
     compare: Annotated[bool, typer.Option("--compare", help="Put runs side by side, with published figures.")] = False,

@@ -76,7 +76,8 @@ PatternOption = Annotated[
     ),
 ]
 WavelengthOption = Annotated[
-    str, typer.Option(metavar="NAME_OR_A", help="Of --pattern: CuKa, CuKa1, MoKa, ..., or in Angstrom.")
+    str | None,
+    typer.Option(metavar="NAME_OR_A", help="Of --pattern: CuKa (default), CuKa1, MoKa, ..., or in Angstrom."),
 ]
 RankedOption = Annotated[
     Path | None,
@@ -109,7 +110,7 @@ def further_stages(
     hull: list[str] | None,
     work: Path,
     pattern: Path | None,
-    wavelength: str,
+    wavelength: str | None,
     reconstruct: Path | None,
 ) -> list[Stage]:
     """What the options ask for. All that they need is opened here, before any work.
@@ -129,7 +130,9 @@ def further_stages(
     if pattern is not None:
         from adit.eval.powder import PowderStage, read_pattern
 
-        stages.append(PowderStage(read_pattern(pattern, wavelength)))
+        stages.append(PowderStage(read_pattern(pattern, wavelength or "CuKa")))
+    elif wavelength is not None:
+        raise InvalidInputError("--wavelength goes with --pattern; add e.g. --pattern measured.xy")
     if relax is not None:
         from adit.eval.relaxation_stages import relaxation_stages
 
