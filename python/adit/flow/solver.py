@@ -24,11 +24,10 @@ SOLVERS = ("euler", "heun", "dpm++", "ancestral", "sde-dpm++")
 evaluation a step. ancestral: first order, with fresh noise at each step. sde-dpm++: both of the last."""
 STOCHASTIC = ("ancestral", "sde-dpm++")
 """Those with fresh noise."""
-
-
-_GRID_MEAN, _GRID_STD = 0.2, 0.8
 FRESH = 20.0
-"""Its power, as a multiple of DDPM's, where nothing else is said."""
+"""Power of their noise, as a multiple of DDPM's, where nothing else is said."""
+_MULTISTEP = ("dpm++", "sde-dpm++")
+_GRID_MEAN, _GRID_STD = 0.2, 0.8
 
 
 def time_grid(steps: int) -> list[float]:
@@ -68,7 +67,7 @@ def integrate(
         if solver == "heun" and t < 1:
             x = _heun(predict, x, data, s, t)
             continue
-        if solver.endswith("dpm++"):
+        if solver in _MULTISTEP:
             data, previous = _extrapolate(data, previous, s, t), (data, s)
         x = _stochastic(x, data, s, t, noise, fresh) if solver in STOCHASTIC and t < 1 else _affine(x, data, s, t)
     return x
